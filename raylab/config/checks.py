@@ -1,0 +1,198 @@
+"""What in a sweep contradicts itself: values that are each fine and make no sense together."""
+
+import itertools
+from typing import Any
+
+from pydantic import ValidationError
+
+from raylab.config.expand import (
+    CROSS_CHECKED,
+    assignments,
+    count_trials,
+    cross_checked,
+    disagreement,
+    exclusion,
+    num_points,
+    sample,
+)
+from raylab.config.findings import Findings
+from raylab.config.marked import Path
+from raylab.config.sweep import EPOCH_METRICS, MAX_TRIALS, Distribution, SweepConfig
+from raylab.config.trial import TrialConfig
+from raylab.config.wording import shown
+from raylab.errors import CannotFinish
+
+_MAX_CHECKED_DRAWS = 200
+
+
+def contradictions(sweep: SweepConfig, findings: Findings) -> None:
+    """Note every contradiction in `findings`."""
+    _repeated_axes(sweep, findings)
+    _overruled_options(sweep, findings)
+    _search(sweep, findings)
+    _scheduler(sweep, findings)
+    _resources(sweep, findings)
+    if sweep.budget.usd is not None and sweep.resources.usd_per_hour is None:
+        findings.add(("budget", "usd"), "needs resources.usd_per_hour to be counted")
+    if sweep.search.kind != "grid":
+        _drawn_configs(sweep, findings)
+    elif _is_listed(sweep) and not _too_many(sweep, findings):
+        _grid_configs(sweep, findings)
+
+
+def _is_listed(sweep: SweepConfig) -> bool:
+    return not any(isinstance(axis, Distribution) for axis in sweep.axes.values())
+
+
+def _axis_places(sweep: SweepConfig) -> list[tuple[str, Path]]:
+    """(field, where) of every axis, zipped ones included."""
+    places: list[tuple[str, Path]] = [(key, ("axes", key)) for key in sweep.axes]
+    for index, group in enumerate(sweep.zip):
+        places += [(key, ("zip", index, key)) for key in group]
+    return places
+
+
+def _repeated_axes(sweep: SweepConfig, findings: Findings) -> None:
+    first: dict[str, Path] = {}
+    for key, where in _axis_places(sweep):
+        if key in first:
+            other = "axes" if first[key][0] == "axes" else "another zip group"
+            findings.add(where, f"{key} stands in {other} too; a field moves on one axis only")
+            findings.spoiled.update(CROSS_CHECKED)
+        first.setdefault(key, where)
+
+
+def _overruled_options(sweep: SweepConfig, findings: Findings) -> None:
+    """`--set trial.lr=1` does nothing where lr is an axis: better said than swallowed."""
+    axes = dict(_axis_places(sweep))
+    for path in findings.places:
+        key = ".".join(map(str, path[1:]))
+        if path[0] == "trial" and key in axes:
+            findings.add(path, f"{key} is an axis of this grid; set axes.{key} instead")
+
+
+def _search(sweep: SweepConfig, findings: Findings) -> None:
+    search = sweep.search
+    if search.kind == "grid":
+        for key, axis in sweep.axes.items():
+            if isinstance(axis, Distribution):
+                text = f"{axis.kind} needs search: {{random: {{num_trials: …}}}} or optuna"
+                findings.add(("axes", key), f"{text}; a grid has lists")
+        return
+    if search.num_trials is None:
+        text = f"num_trials is missing; write {{{search.kind}: {{num_trials: 40}}}}"
+        findings.add(("search",), text)
+    broken = any(problem.text.startswith(("axes", "zip")) for problem in findings.problems)
+    if not sweep.axes and not sweep.zip and not broken:
+        findings.add(("search",), f"{search.kind} has no axes to search; add axes")
+    if search.kind == "optuna" and sweep.exclude:
+        findings.add(("exclude",), "optuna cannot leave configs out; use random, or narrow axes")
+
+
+def _scheduler(sweep: SweepConfig, findings: Findings) -> None:
+    if sweep.scheduler.kind == "none":
+        return
+    where = ("scheduler", sweep.scheduler.kind)
+    if sweep.metric not in EPOCH_METRICS:
+        allowed = ", ".join(EPOCH_METRICS)
+        text = f"{sweep.metric} is not known after each epoch, asha needs one of {allowed}"
+        findings.add(("metric",), text)
+    epochs = _largest(sweep, "epochs")
+    if "epochs" not in findings.spoiled and sweep.scheduler.grace_epochs >= epochs:
+        text = f"grace_epochs {sweep.scheduler.grace_epochs} is not < epochs {epochs:g}"
+        findings.add(where, f"{text}; no trial could be stopped early")
+
+
+def _resources(sweep: SweepConfig, findings: Findings) -> None:
+    workers, gpus = sweep.resources.workers, sweep.resources.gpus
+    where = ("resources",)
+    if gpus != "auto":
+        if gpus > 1 and gpus != int(gpus):
+            text = f"gpus {gpus:g} is neither a fraction of one GPU nor a whole number"
+            findings.add((*where, "gpus"), text)
+        elif 0 < gpus < workers:
+            text = f"gpus {gpus:g} is not >= workers {workers}; each worker needs its own GPU"
+            findings.add((*where, "gpus"), text)
+    smallest = _smallest(sweep, "batch_size")
+    if "batch_size" not in findings.spoiled and workers > smallest:
+        text = f"workers {workers} is not <= batch_size {smallest:g}; each needs an image"
+        findings.add((*where, "workers"), text)
+
+
+def _numbers(sweep: SweepConfig, key: str) -> list[float]:
+    for axis in (sweep.axes.get(key), *(group.get(key) for group in sweep.zip)):
+        if isinstance(axis, Distribution):
+            return [axis.low, axis.high]
+        if axis:
+            return [float(value) for value in axis]
+    return [float(sweep.trial.get(key, TrialConfig.model_fields[key].default))]
+
+
+def _largest(sweep: SweepConfig, key: str) -> float:
+    return max(_numbers(sweep, key))
+
+
+def _smallest(sweep: SweepConfig, key: str) -> float:
+    return min(_numbers(sweep, key))
+
+
+def _too_many(sweep: SweepConfig, findings: Findings) -> bool:
+    """More trials than anyone means, counted before `exclude` (that would take as long)."""
+    total = num_points(sweep) * len(sweep.seeds)
+    if total <= MAX_TRIALS or sweep.budget.trials is not None:
+        return False
+    sizes = [f"{key} {len(axis)}" for key, axis in sweep.axes.items() if isinstance(axis, tuple)]
+    sizes += ["+".join(group) + f" {len(next(iter(group.values())))}" for group in sweep.zip]
+    sizes.append(f"seeds {len(sweep.seeds)}")
+    text = f"{' x '.join(sizes)} = {total:,} trials, more than {MAX_TRIALS:,}"
+    findings.add(("axes",), f"{text}; shorten an axis, use search: random, or set budget.trials")
+    return True
+
+
+def _grid_configs(sweep: SweepConfig, findings: Findings) -> None:
+    """Fields that disagree somewhere in the grid, each kind of disagreement told once."""
+    if findings.spoiled & CROSS_CHECKED:
+        return
+    is_excluded = exclusion(sweep)
+    seen: set[str] = set()
+    points = itertools.islice(assignments(sweep), MAX_TRIALS)
+    if not any(map(_is_cross_axis, dict(_axis_places(sweep)))):
+        points = itertools.islice(points, 1)
+    for point in points:
+        part = cross_checked(point)
+        memo = repr(part)
+        if memo in seen or all(is_excluded(point, seed) for seed in sweep.seeds):
+            continue
+        seen.add(memo)
+        error = disagreement(sweep, part)
+        if error is not None:
+            _tell(error, part, sweep, findings)
+    if sweep.exclude and not findings.problems and count_trials(sweep) == 0:
+        findings.add(("exclude",), "every trial is left out; nothing would run")
+
+
+def _is_cross_axis(key: str) -> bool:
+    return bool(cross_checked({key: None}))
+
+
+def _drawn_configs(sweep: SweepConfig, findings: Findings) -> None:
+    """The first draws, so that a search that can never fit together does not start."""
+    if findings.problems or sweep.search.num_trials is None:
+        return
+    try:
+        for i in range(min(sweep.search.num_trials, _MAX_CHECKED_DRAWS)):
+            sample(sweep, i)
+    except CannotFinish as error:
+        findings.add(("axes",), str(error))
+
+
+def _tell(
+    error: ValidationError, part: dict[str, Any], sweep: SweepConfig, findings: Findings
+) -> None:
+    for detail in error.errors(include_url=False):
+        field = str(detail["loc"][0]) if detail["loc"] else "warmup_epochs"
+        names = [key for key in part if key.partition(".")[0] == field] or list(part)
+        where: Path = dict(_axis_places(sweep))[names[0]] if names else ("trial", field)
+        reason = str(detail.get("ctx", {}).get("error", detail["msg"]))
+        given = ", ".join(f"{key} {shown(value)}" for key, value in part.items())
+        findings.add(where, f"{reason} (at {given})" if given else reason)

@@ -1,0 +1,28 @@
+"""From a trial config and a data fingerprint to the trial's names for good."""
+
+import hashlib
+import json
+from typing import Any
+
+from raylab.config.trial import TrialConfig
+
+# Raise when the same config comes to mean another training: old results are then not reused.
+LEARNING_VERSION = 1
+
+
+def digest(value: Any, length: int = 12) -> str:
+    """First `length` hex digits of the SHA-256 of the canonical JSON (key order is moot)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def trial_id(config: TrialConfig, data_fingerprint: str) -> str:
+    """12 hex digits: what is learned, from which data. How it runs does not change it."""
+    learned = config.model_dump(mode="json")
+    return digest({"trial": learned, "data": data_fingerprint, "version": LEARNING_VERSION})
+
+
+def family_id(config: TrialConfig, data_fingerprint: str) -> str:
+    """12 hex digits: the same without the seed; trials of one family differ in nothing else."""
+    learned = config.model_dump(mode="json", exclude={"seed"})
+    return digest({"family": learned, "data": data_fingerprint, "version": LEARNING_VERSION})

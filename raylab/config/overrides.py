@@ -1,0 +1,87 @@
+"""From `--set key=value` to changed grid values; any grid key, dotted, wins over the file."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from raylab.config.choices import did_you_mean
+from raylab.config.marked import Path, parse_value
+
+FLAT_SECTIONS = ("axes", "exclude", "zip")
+"""Below these, what remains of a dotted key is one trial field: `axes.augment.rotate_deg`."""
+
+
+def apply(
+    grid: dict[str, Any], overrides: Sequence[str], keys: Sequence[str], trial_keys: Sequence[str]
+) -> tuple[dict[Path, str], list[tuple[str, str]]]:
+    """Change `grid` in place. Returns the place of each set path, and (place, text) problems.
+
+    A value is read as YAML; nothing (`trial.lr=`) or null takes the key out.
+    """
+    places: dict[Path, str] = {}
+    problems: list[tuple[str, str]] = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        place = f"--set {key}"
+        try:
+            if not equals or not key.strip():
+                raise ValueError(f"{override!r} is not key=value")
+            path = _path(key.strip(), keys, trial_keys)
+            _put(grid, path, parse_value(text))
+            places[path] = place
+        except ValueError as error:
+            problems.append((place, str(error)))
+    return places, problems
+
+
+def _path(key: str, keys: Sequence[str], trial_keys: Sequence[str]) -> Path:
+    head, _, rest = key.partition(".")
+    if head not in keys:
+        if key in trial_keys:
+            raise ValueError(f"no such grid key; did you mean trial.{key} or axes.{key}?")
+        hint = did_you_mean(head, keys)
+        raise ValueError(f"no such grid key{hint or '; allowed: ' + ', '.join(keys)}")
+    if head == "axes":
+        return (head, rest) if rest else (head,)
+    steps = [int(step) if step.isdigit() else step for step in key.split(".")]
+    if head in FLAT_SECTIONS and len(steps) > 2:
+        return (*steps[:2], ".".join(map(str, steps[2:])))
+    return tuple(steps)
+
+
+def _put(grid: dict[str, Any], path: Path, value: Any) -> None:
+    target: Any = grid
+    for depth, step in enumerate(path[:-1]):
+        target = _below(target, step, ".".join(map(str, path[: depth + 1])))
+    last = path[-1]
+    if isinstance(target, list):
+        if not isinstance(last, int) or last >= len(target):
+            raise ValueError(f"{last} is no place in a list of {len(target)}")
+        target[last] = value
+    elif value is None:
+        target.pop(last, None)
+    else:
+        target[last] = value
+        _drop_dotted(target, path)
+
+
+def _below(target: Any, step: str | int, shown: str) -> Any:
+    if isinstance(target, list):
+        if not isinstance(step, int) or step >= len(target):
+            raise ValueError(f"{shown}: no such place in a list of {len(target)}")
+        found = target[step]
+    else:
+        found = target.setdefault(step, {})
+    if isinstance(found, str) and step == "augment":
+        found = target[step] = {"preset": found}
+    elif isinstance(found, str) or found is None:  # `search: random`, then its options
+        found = target[step] = {}
+    if not isinstance(found, dict | list):
+        raise ValueError(f"{shown} is {found!r}, which has nothing below it")
+    return found
+
+
+def _drop_dotted(target: dict[Any, Any], path: Path) -> None:
+    """A whole `trial.split` set here also replaces `split.train` that the file wrote dotted."""
+    if path[0] == "trial" and len(path) == 2:
+        for key in [key for key in target if str(key).startswith(f"{path[1]}.")]:
+            del target[key]

@@ -1,0 +1,130 @@
+"""A whole sweep as one frozen value: which trials, how they are searched, ranked, paid for."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StrictFloat, StrictInt, StrictStr
+
+from raylab.config.trial import Value
+
+MAX_TRIALS = 1_000_000
+"""More than this in one sweep is taken for an accident, unless `budget.trials` caps it."""
+
+EPOCH_METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_macro_f1")
+"""Known after every epoch: these a scheduler can stop by."""
+METRICS = (*EPOCH_METRICS, "seconds", "train_images_per_s")
+"""What can rank trials."""
+
+
+def metric_mode(name: str) -> Literal["max", "min"]:
+    """Whether more or less of the metric is better: losses and seconds are minimised."""
+    return "min" if name.endswith("_loss") or name == "seconds" else "max"
+
+
+class Distribution(Value):
+    """A range that random and Optuna search draw from; named and bounded as in Ray Tune."""
+
+    kind: Literal["uniform", "loguniform", "randint"]
+    low: float
+    high: float
+    """Excluded for `randint`."""
+
+    def as_grid(self) -> dict[str, Any]:
+        """As a grid file writes it."""
+        ends = [self.low, self.high]
+        return {self.kind: [int(end) for end in ends] if self.kind == "randint" else ends}
+
+
+class Search(Value):
+    """Which configs are tried: all of the grid, or `num_trials` drawn ones."""
+
+    kind: Literal["grid", "random", "optuna"] = "grid"
+    num_trials: Annotated[StrictInt, Field(ge=1)] | None = None
+    """None for `grid`. Each drawn config is run with every seed."""
+
+
+class Scheduler(Value):
+    """Whether weak trials are stopped early, by successive halving (ASHA, Li et al. 2020)."""
+
+    kind: Literal["none", "asha"] = "none"
+    grace_epochs: Annotated[StrictInt, Field(ge=1)] = 2
+    """Epochs every trial may run."""
+    reduction_factor: Annotated[StrictInt, Field(ge=2)] = 3
+    """At each rung the best 1/reduction_factor go on."""
+
+
+class Budget(Value):
+    """When to stop starting trials, whichever comes first; None = no bound."""
+
+    hours: Annotated[StrictFloat, Field(gt=0)] | None = None
+    trials: Annotated[StrictInt, Field(ge=1)] | None = None
+    usd: Annotated[StrictFloat, Field(gt=0)] | None = None
+    """Needs `resources.usd_per_hour`."""
+
+
+class Resources(Value):
+    """What one trial gets; it does not change what is learned."""
+
+    workers: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
+    cpus: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
+    """Per worker."""
+    gpus: Literal["auto"] | Annotated[StrictFloat, Field(ge=0, le=1024)] = "auto"
+    """Per trial; a fraction shares one GPU between trials; `auto` = measured packing."""
+    usd_per_hour: Annotated[StrictFloat, Field(ge=0)] | None = None
+    """Price of all the machines together, for `budget.usd`."""
+
+
+class SweepConfig(Value):
+    """A grid file that was read, checked, and is ready to expand."""
+
+    name: StrictStr
+    data: StrictStr
+    """`toy`, an absolute path, or a URI."""
+    trial: dict[str, Any] = Field(default_factory=dict)
+    """The fields every trial starts from, as given (nested, presets unresolved)."""
+    axes: dict[str, tuple[Any, ...] | Distribution] = Field(default_factory=dict)
+    """Per dotted trial field: its values as given, or a distribution; crossed."""
+    zip: tuple[dict[str, tuple[Any, ...]], ...] = ()
+    """Groups of axes that move together; the groups are crossed with the axes and each other."""
+    exclude: tuple[dict[str, Any], ...] = ()
+    """Partial configs by dotted name; a trial that agrees with all of one is left out."""
+    seeds: tuple[int, ...] = (0,)
+    search: Search = Search()
+    scheduler: Scheduler = Scheduler()
+    metric: str = "val_accuracy"
+    budget: Budget = Budget()
+    resources: Resources = Resources()
+    keep: Annotated[StrictInt, Field(ge=0)] = 3
+    """Checkpoints kept: the best few of the whole sweep."""
+
+    @property
+    def mode(self) -> Literal["max", "min"]:
+        """Which way `metric` is better."""
+        return metric_mode(self.metric)
+
+    def as_grid(self) -> dict[str, Any]:
+        """The sweep as a grid file's content: written and read again, it is this sweep."""
+        axes = {
+            key: axis.as_grid() if isinstance(axis, Distribution) else list(axis)
+            for key, axis in self.axes.items()
+        }
+        search: Any = self.search.kind
+        if self.search.num_trials is not None:
+            search = {self.search.kind: {"num_trials": self.search.num_trials}}
+        scheduler: Any = "none"
+        if self.scheduler.kind != "none":
+            scheduler = {self.scheduler.kind: self.scheduler.model_dump(exclude={"kind"})}
+        return {
+            "name": self.name,
+            "data": self.data,
+            "trial": dict(self.trial),
+            "axes": axes,
+            "zip": [{key: list(values) for key, values in group.items()} for group in self.zip],
+            "exclude": [dict(partial) for partial in self.exclude],
+            "seeds": list(self.seeds),
+            "search": search,
+            "scheduler": scheduler,
+            "metric": self.metric,
+            "budget": self.budget.model_dump(exclude_none=True),
+            "resources": self.resources.model_dump(exclude_none=True),
+            "keep": self.keep,
+        }

@@ -1,0 +1,222 @@
+"""One trial's config: everything that decides what is learned, as one frozen value.
+
+A field is named as torch or timm name it. How a trial runs (workers, GPUs) and where its results
+land are not here: they do not belong to the trial's identity.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
+
+from raylab.config.choices import did_you_mean
+
+Fraction = Annotated[StrictFloat, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Probability = Annotated[StrictFloat, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+
+DEFAULT_TEST_FRACTION = 0.1
+DEFAULT_TRAIN_FRACTION = 0.8
+
+
+class Value(BaseModel):
+    """Base of every config: frozen, no unknown fields, no silent conversion of text to numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+
+class SplitConfig(Value):
+    """Which images train, validate, and stay locked for the final test."""
+
+    train: Fraction = DEFAULT_TRAIN_FRACTION
+    """Fraction of the images to train on. Nested: 0.7 is a subset of 0.75 at the same `test`."""
+    val: Fraction = 1 - DEFAULT_TRAIN_FRACTION - DEFAULT_TEST_FRACTION
+    """Fraction to validate on; left out, it is what `train` and `test` leave."""
+    test: Fraction = DEFAULT_TEST_FRACTION
+    """Fraction locked away; left out, it is 0.1, or what `train` and `val` leave if both stand."""
+    strategy: Literal["auto", "stratified", "random", "group", "given"] = "auto"
+    """`stratified`: the fractions hold per class; `random`: over the whole set; `group`: a group
+    (person) is never on two sides; `given`: as the source says; `auto`: `given` where the source
+    names splits, else `stratified`."""
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
+    """Chooses another split of the same fractions."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_fractions(cls, given: Any) -> Any:
+        """The fractions that were left out follow from those that were given."""
+        if not isinstance(given, Mapping):
+            return given
+        parts: dict[str, Any] = {k: given[k] for k in ("train", "val", "test") if k in given}
+        if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in parts.values()):
+            return given  # the field types say what is wrong
+        if "test" not in parts:
+            both = "train" in parts and "val" in parts
+            parts["test"] = 1 - parts["train"] - parts["val"] if both else DEFAULT_TEST_FRACTION
+        if "train" not in parts:
+            rest = 1 - parts["val"] - parts["test"] if "val" in parts else DEFAULT_TRAIN_FRACTION
+            parts["train"] = rest
+        if "val" not in parts:
+            parts["val"] = 1 - parts["train"] - parts["test"]
+        # 1 - 0.7 - 0.1 is 0.20000000000000007: rounding keeps identities free of float dust.
+        return {**given, **{k: round(v, 9) + 0.0 for k, v in parts.items()}}
+
+    @model_validator(mode="after")
+    def _fractions_add_up(self) -> Self:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(
+                f"train {self.train:g} + val {self.val:g} + test {self.test:g} = {total:g}; "
+                "the fractions must add up to 1 (leave one out and it is filled in)"
+            )
+        if self.train == 0 or self.val == 0:
+            raise ValueError(
+                f"train {self.train:g}, val {self.val:g}: both must be > 0 "
+                f"(test takes {self.test:g})"
+            )
+        return self
+
+
+def read_preset(given: Any) -> Any:
+    """`light`, or `{preset: light, rotate_deg: 10}`, as the mapping of operations it stands for."""
+    if isinstance(given, str):
+        if given not in AUGMENT_PRESETS:
+            hint = did_you_mean(given, AUGMENT_PRESETS)
+            allowed = ", ".join(AUGMENT_PRESETS)
+            raise ValueError(f"{given!r} is not one of {allowed}, or a mapping{hint}")
+        return AUGMENT_PRESETS[given].model_dump()
+    if isinstance(given, Mapping) and isinstance(given.get("preset"), str):
+        rest = {key: value for key, value in given.items() if key != "preset"}
+        return {**read_preset(given["preset"]), **rest}
+    return given
+
+
+class AugmentConfig(Value):
+    """Random operations on training images, each drawn per image; all off by default."""
+
+    flip: Probability = 0.0
+    """Probability of a left-right flip."""
+    rotate_deg: Annotated[StrictFloat, Field(ge=0, le=180)] = 0.0
+    """Rotation by an angle drawn from [-rotate_deg, rotate_deg]."""
+    shift_frac: Annotated[StrictFloat, Field(ge=0, le=1)] = 0.0
+    """Shift per axis by a fraction of the side drawn from [-shift_frac, shift_frac]."""
+    jitter: Annotated[StrictFloat, Field(ge=0, le=1)] = 0.0
+    """Brightness, contrast and saturation factors drawn from [1 - jitter, 1 + jitter]."""
+    crop_scale: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
+    """Random resized crop that keeps an area fraction drawn from [crop_scale, 1]."""
+    erase: Probability = 0.0
+    """Probability that a rectangle of 2 to 20 % of the area is filled with noise
+    (random erasing, Zhong et al. 2020)."""
+    trivial: StrictBool = False
+    """TrivialAugment (Müller and Hutter 2021): one random operation of random strength."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_preset(cls, given: Any) -> Any:
+        """A preset's name stands for its operations; a mapping may start from one."""
+        return read_preset(given)
+
+    @property
+    def name(self) -> str:
+        """The preset's name, or `flip=0.5 rotate_deg=10`: what differs from doing nothing."""
+        for name, preset in AUGMENT_PRESETS.items():
+            if preset == self:
+                return name
+        return " ".join(f"{k}={v:g}" for k, v in self.model_dump(exclude_defaults=True).items())
+
+
+AUGMENT_PRESETS: dict[str, AugmentConfig] = {
+    "none": AugmentConfig(),
+    "flip": AugmentConfig(flip=0.5),
+    "light": AugmentConfig(flip=0.5, rotate_deg=5, jitter=0.1),
+    "erase": AugmentConfig(flip=0.5, rotate_deg=5, jitter=0.1, erase=0.25),
+    "strong": AugmentConfig(flip=0.5, rotate_deg=15, jitter=0.3, crop_scale=0.7, erase=0.25),
+    "trivial": AugmentConfig(flip=0.5, trivial=True),
+}
+
+
+class TrialConfig(Value):
+    """Everything that decides what one trial learns."""
+
+    model: str = "resnet18"
+    """Any timm classifier, or `cnn`, the small plain baseline."""
+    pretrained: StrictBool | StrictStr = False
+    """False, true (timm's weights), or a weights file (safetensors or torch weights-only)."""
+    drop_rate: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0
+    """Dropout before the classifier."""
+    drop_path_rate: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0
+    """Stochastic depth, for models that have it."""
+    train_layers: Literal["all", "head"] | tuple[StrictStr, ...] = "all"
+    """Which parameters learn: all, the classifier only, or those with these name prefixes."""
+    image_size: Annotated[StrictInt, Field(ge=8, le=1024)] = 64
+    """Side of the square input in px."""
+    channels: Literal[1, 3] = 3
+    """1 = grey, 3 = RGB."""
+    split: SplitConfig = SplitConfig()
+    augment: AugmentConfig = AugmentConfig()
+    """A preset (none, flip, light, erase, strong, trivial) or a mapping of operations; a mapping
+    may start from one: `{preset: light, rotate_deg: 10}`."""
+    mixup: Annotated[StrictFloat, Field(ge=0, le=10)] = 0.0
+    """Alpha of mixup's Beta distribution; 0 = off."""
+    cutmix: Annotated[StrictFloat, Field(ge=0, le=10)] = 0.0
+    """Alpha of cutmix's Beta distribution; 0 = off. With mixup, each batch draws one of both."""
+    label_smoothing: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0
+    sampler: Literal["shuffle", "proportional", "balanced"] = "shuffle"
+    """`proportional`: every batch carries the class proportions; `balanced`: classes equally
+    often."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced` weighs the loss by num_train / (num_classes * count of the class)."""
+    batch_size: Annotated[StrictInt, Field(ge=1, le=65536)] = 128
+    """Global, over all workers."""
+    epochs: Annotated[StrictInt, Field(ge=1, le=10000)] = 20
+    optimizer: Literal["sgd", "adam", "adamw", "nadam", "radam", "rmsprop"] = "adamw"
+    lr: Annotated[StrictFloat, Field(gt=0, le=100)] = 1e-3
+    """Peak learning rate."""
+    weight_decay: Annotated[StrictFloat, Field(ge=0, le=10)] = 1e-2
+    momentum: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.9
+    """SGD's and RMSprop's momentum (SGD's is Nesterov's); beta1 of the Adams."""
+    lr_schedule: Literal["constant", "cosine", "step", "plateau"] = "cosine"
+    """`step`: x0.1 at 1/2 and 3/4 of the epochs; `plateau`: x0.5 after 3 epochs without a better
+    val_loss; `cosine`: to 0 at the end."""
+    warmup_epochs: Annotated[StrictFloat, Field(ge=0, le=1000)] = 0.0
+    """Linear warm-up from lr/100, in epochs (fractions allowed)."""
+    ema_decay: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0
+    """Validate and keep an exponential moving average of the weights; 0 = off."""
+    tta: Literal["none", "flip", "tencrop"] = "none"
+    """Test-time augmentation during validation."""
+    amp: Literal["auto", "none", "bf16", "fp16"] = "auto"
+    """Autocast. auto = bf16 where the hardware multiplies it natively, else none."""
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
+    """Seeds initialisation, batch order, augmentation and dropout."""
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be < epochs {self.epochs}")
+        if self.train_layers == ():
+            raise ValueError("train_layers is an empty list; give all, head, or name prefixes")
+        return self
+
+    def flat(self) -> dict[str, str | int | float | bool]:
+        """Every field under its own dotted name as a scalar: a leaderboard row's config columns."""
+        row: dict[str, str | int | float | bool] = {}
+        for key, value in self:
+            if isinstance(value, AugmentConfig):
+                row[key] = value.name
+            elif isinstance(value, SplitConfig):
+                row.update({f"{key}.{name}": part for name, part in value})
+            elif isinstance(value, tuple):
+                row[key] = "[" + ", ".join(value) + "]"
+            elif key == "pretrained":
+                row[key] = str(value).lower() if isinstance(value, bool) else value
+            else:
+                row[key] = value
+        return row

@@ -1,0 +1,140 @@
+"""From the bytes of one image file to a square of uint8 pixels; knows no files, labels or Ray.
+
+Legend: S = image_size, C = channels (1 grey, 3 RGB).
+"""
+
+import functools
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+Pixels = npt.NDArray[np.uint8]
+
+# PIL would also try EPS (which starts Ghostscript) and a dozen others that no camera writes.
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "AVIF")
+MAX_PIXELS = 80_000_000
+"""More is refused as a decompression bomb: 240 MB of RGB; the largest cameras make 60 Mpx."""
+BACKGROUND = (255, 255, 255)
+"""Transparent images are laid over white, the usual page behind a cut-out face."""
+DRAFT_GAP = 2
+"""A JPEG is decoded at 1/2, 1/4 or 1/8 as long as that leaves twice the pixels wanted per side."""
+
+
+class DecodeError(Exception):
+    """The bytes are no image that can be used; the text is a short reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """`pixels`: uint8 (S, S, C), 0..255; `width` and `height`: px of the upright original."""
+
+    pixels: Pixels
+    width: int
+    height: int
+
+
+def decode(data: bytes, image_size: int, channels: int) -> Pixels:
+    """uint8 (S, S, C): the upright image's central square, resized with antialiasing."""
+    return decode_info(data, image_size, channels).pixels
+
+
+def decode_info(data: bytes, image_size: int, channels: int) -> Decoded:
+    """The same with the original's size. A square image of S px comes back pixel for pixel."""
+    if not data:
+        raise DecodeError("the file is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PIL warns of odd metadata; pixels or an error count
+        upright, width, height = _load(data, image_size)
+        try:
+            flat = _to_mode(upright, "L" if channels == 1 else "RGB")
+        except ValueError as error:  # a colour model that PIL cannot convert
+            raise DecodeError(_short(error)) from error
+    square = _resized_square(flat, image_size)
+    pixels = np.asarray(square, dtype=np.uint8).reshape(image_size, image_size, channels)
+    return Decoded(pixels, width, height)
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """FORMATS, less what this build of PIL was compiled without."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _load(data: bytes, image_size: int) -> tuple[Image.Image, int, int]:
+    """(the upright image, a JPEG maybe at a fraction of its size; the original's width, height)."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_formats()) as opened:
+            width, height = opened.size
+            if width * height > MAX_PIXELS:
+                raise DecodeError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
+            if opened.format == "JPEG":
+                opened.draft(None, (DRAFT_GAP * image_size, DRAFT_GAP * image_size))
+            opened.load()
+            upright, turned = _upright(opened)
+    except DecodeError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DecodeError("not an image, or of an unknown format") from error
+    except Image.DecompressionBombError as error:
+        raise DecodeError(f"more than {MAX_PIXELS:,} pixels") from error
+    except Exception as error:  # PIL's parsers raise anything at all on damaged files
+        raise DecodeError(f"damaged: {_short(error)}") from error
+    return (upright, height, width) if turned else (upright, width, height)
+
+
+def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Turned as its EXIF orientation says, and whether that swapped the sides."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return ImageOps.exif_transpose(image), orientation in (5, 6, 7, 8)
+    except Exception:  # torn metadata raises anything; the pixels are still good
+        return image, False
+
+
+def _to_mode(image: Image.Image, mode: str) -> Image.Image:
+    """8-bit grey or RGB from whatever PIL opened: 16-bit, palette, alpha, CMYK, 1-bit."""
+    if image.mode.startswith(("I", "F")):
+        image = _to_eight_bits(image)
+    if image.mode == "PA" or "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode in ("LA", "La", "RGBA", "RGBa"):
+        image = image.convert("RGBA")
+        page = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        image = Image.alpha_composite(page, image)
+    if image.mode in ("LAB", "HSV", "YCbCr", "CMYK", "P") and mode == "L":
+        image = image.convert("RGB")
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Fixed scales, not stretched per image: 16 bits / 257; floats in 0..1 times 255."""
+    values = np.asarray(image, dtype=np.float64)
+    if image.mode == "F":
+        scaled = values * 255 if np.nanmax(values) <= 1 else values
+    elif image.mode == "I" and values.max() <= 255:
+        scaled = values
+    else:
+        scaled = values / 257
+    finite = np.nan_to_num(scaled, nan=0.0, posinf=255.0, neginf=0.0)
+    return Image.fromarray(np.clip(np.rint(finite), 0, 255).astype(np.uint8))
+
+
+def _resized_square(image: Image.Image, image_size: int) -> Image.Image:
+    """The central square at S px: bicubic, whose support grows with the reduction (antialiased)."""
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    box = (left, top, left + side, top + side)
+    if image.size == (image_size, image_size):
+        return image
+    size = (image_size, image_size)
+    return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+
+
+def _short(error: BaseException) -> str:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return text[:80]

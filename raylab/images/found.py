@@ -1,0 +1,107 @@
+"""From a file name or a manifest row to one found image: its label, and where its bytes are."""
+
+import functools
+import hashlib
+import os
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from raylab.storage import Folder
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "publictest": "val",  # Kaggle's names of the FER2013 parts
+    "test": "test",
+    "testing": "test",
+    "privatetest": "test",
+}
+"""What sources call their splits (lower case), and what raylab calls them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One image of a source. Its bytes are in the file `file` or inline in `content`."""
+
+    path: str
+    """As shown to users: relative to the source."""
+    label: str
+    file: str | None = None
+    """Local path or URI."""
+    content: bytes | None = None
+    """A whole encoded image, where the source is not made of files."""
+    group: str | None = None
+    given_split: str | None = None
+
+
+def is_uri(location: str) -> bool:
+    """True for s3://bucket/key, false for a path of this machine."""
+    return "://" in location
+
+
+def read_content(file: str) -> bytes:
+    """All bytes of a local path or URI; OSError where that fails."""
+    if not is_uri(file):
+        return Path(file).read_bytes()
+    base, mark, options = file.partition("?")  # s3://bucket/key?region=…
+    parent, _, name = base.rpartition("/")
+    return _folder(parent + mark + options).read_bytes(unquote(name))
+
+
+def beside(location: str, path: str) -> str:
+    """`path` as a file at `location` means it: relative to the folder of that file."""
+    if is_uri(path) or os.path.isabs(path):
+        return path
+    if not is_uri(location):
+        return os.path.join(os.path.dirname(location), path)
+    base, mark, options = location.partition("?")
+    return f"{base.rpartition('/')[0]}/{quote(path)}{mark}{options}"
+
+
+def file_name(location: str) -> str:
+    """Last part of a path or URI, without a URI's options."""
+    base = location.partition("?")[0] if is_uri(location) else location
+    return base.rstrip("/").rpartition("/")[2]
+
+
+@functools.lru_cache(maxsize=1024)
+def _folder(location: str) -> Folder:
+    """One client per folder: opening a new one for every object costs a connection."""
+    return Folder(location)
+
+
+def clean_label(text: str) -> str:
+    """NFC: macOS stores 기쁨 decomposed, and one class must not become two."""
+    return unicodedata.normalize("NFC", printable(text)).strip()
+
+
+def printable(text: str) -> str:
+    """File names that are not UTF-8 become showable, with U+FFFD for what they were."""
+    return os.fsencode(text).decode("utf-8", "replace")
+
+
+def is_utf8(text: str) -> bool:
+    """False for a file name that Arrow cannot hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def identify(found: Found) -> tuple[str, str | None]:
+    """(sha256 in hex, None), or (a stand-in made from the path, why the bytes cannot be read)."""
+    try:
+        if found.file is not None and not is_utf8(found.file):
+            raise OSError("its name is not UTF-8")
+        content = found.content if found.content is not None else read_content(str(found.file))
+    except (OSError, ValueError) as error:  # ValueError: a manifest path with a NUL in it
+        stand_in = hashlib.sha256(b"unreadable\0" + found.path.encode()).hexdigest()
+        return stand_in, f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    return hashlib.sha256(content).hexdigest(), None

@@ -1,0 +1,166 @@
+"""From a CSV or Parquet manifest, or Kaggle's fer2013.csv, to its images.
+
+Every row that is wrong is reported with its line; whether the files exist is not looked at here.
+"""
+
+import csv
+import difflib
+import io
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raylab.errors import Problem, Refused
+from raylab.images.found import SPLIT_NAMES, Found, beside, clean_label, file_name, read_content
+
+FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+MANIFEST_COLUMNS = ("path", "label", "split", "group")
+MAX_SHOWN_PROBLEMS = 20
+
+Row = tuple[str, Mapping[str, Any]]
+"""Where the row stands (`faces.csv:7`), and its values by lower-case column name."""
+
+
+def find_in_manifest(location: str) -> list[Found]:
+    """Images of a `.csv` or `.parquet` manifest with columns path, label and maybe split, group;
+    or of a CSV with columns emotion, pixels and maybe Usage, as Kaggle gives FER2013.
+    """
+    try:
+        content = read_content(location)
+    except OSError as error:
+        raise _refused(
+            location, [Problem(location, f"cannot be read: {error.strerror}")]
+        ) from error
+    is_csv = file_name(location).lower().endswith(".csv")
+    columns, rows = _csv_rows(location, content) if is_csv else _parquet_rows(location, content)
+    if {"emotion", "pixels"} <= set(columns):
+        return _collect(location, rows, _fer2013_image)
+    problems = _missing_columns(location, columns)
+    if problems:
+        raise _refused(location, problems)
+    has_split = "split" in columns
+
+    def read(place: str, row: Mapping[str, Any]) -> Found:
+        return _manifest_image(location, row, has_split)
+
+    return _collect(location, rows, read)
+
+
+def _collect(location: str, rows: Iterator[Row], read: Any) -> list[Found]:
+    """All images, or all the rows' problems."""
+    found: list[Found] = []
+    problems: list[Problem] = []
+    for place, row in rows:
+        try:
+            found.append(read(place, row))
+        except ValueError as error:
+            problems.append(Problem(place, str(error)))
+    if problems:
+        raise _refused(location, problems)
+    return found
+
+
+def _refused(location: str, problems: list[Problem]) -> Refused:
+    shown = problems[:MAX_SHOWN_PROBLEMS]
+    if len(problems) > len(shown):
+        more = len(problems) - len(shown)
+        shown.append(Problem(location, f"{more} more rows have problems like these"))
+    return Refused(shown, location)
+
+
+def _manifest_image(location: str, row: Mapping[str, Any], has_split: bool) -> Found:
+    path, label = _text(row.get("path")), clean_label(_text(row.get("label")))
+    if not path:
+        raise ValueError("path is empty")
+    if not label:
+        raise ValueError("label is empty")
+    return Found(
+        path=path,
+        label=label,
+        file=beside(location, path),
+        group=_text(row.get("group")) or None,
+        given_split=_split(_text(row.get("split"))) if has_split else None,
+    )
+
+
+def _fer2013_image(place: str, row: Mapping[str, Any]) -> Found:
+    """One row of fer2013.csv: its grey pixels become an in-memory PGM file, which PIL reads."""
+    emotion, usage = _text(row.get("emotion")), _text(row.get("usage"))
+    if emotion not in {"0", "1", "2", "3", "4", "5", "6"}:
+        raise ValueError(f"emotion: {emotion!r} is not one of 0..6")
+    try:
+        grey = bytes(map(int, _text(row.get("pixels")).split()))
+    except ValueError as error:
+        raise ValueError("pixels: not all are integers in 0..255") from error
+    side = math.isqrt(len(grey))
+    if side == 0 or side * side != len(grey):
+        raise ValueError(f"pixels: {len(grey)} values do not fill a square")
+    return Found(
+        path=file_name(place),
+        label=FER2013_CLASSES[int(emotion)],
+        content=b"P5 %d %d 255\n" % (side, side) + grey,
+        given_split=_split(usage) if usage else None,
+    )
+
+
+def _split(text: str) -> str:
+    if text.lower() not in SPLIT_NAMES:
+        raise ValueError(f"split: {text!r} is not one of train, val, test")
+    return SPLIT_NAMES[text.lower()]
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _missing_columns(location: str, columns: tuple[str, ...]) -> list[Problem]:
+    problems = []
+    for wanted in ("path", "label"):
+        if wanted in columns:
+            continue
+        others = [column for column in columns if column not in MANIFEST_COLUMNS]
+        near = difflib.get_close_matches(wanted, others, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        text = f"no column {wanted!r}, only {', '.join(columns) or 'nothing'}{hint}"
+        problems.append(Problem(f"{location}:1", text))
+    return problems
+
+
+def _parquet_rows(location: str, content: bytes) -> tuple[tuple[str, ...], Iterator[Row]]:
+    try:
+        table = pq.read_table(pa.BufferReader(content))
+    except (pa.ArrowException, OSError) as error:
+        problem = Problem(location, f"is not a Parquet file: {error}")
+        raise _refused(location, [problem]) from error
+    columns = tuple(str(name).strip().lower() for name in table.column_names)
+    table = table.rename_columns(list(columns))
+    rows = ((f"{location}:row {i}", row) for i, row in enumerate(table.to_pylist()))
+    return columns, rows
+
+
+def _csv_rows(location: str, content: bytes) -> tuple[tuple[str, ...], Iterator[Row]]:
+    text = _decoded(location, content)
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)  # max takes the first on ties: the comma
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    columns = tuple(name.strip().lower() for name in next(reader, []))
+
+    def rows() -> Iterator[Row]:
+        for values in reader:
+            if any(value.strip() for value in values):
+                yield f"{location}:{reader.line_num}", dict(zip(columns, values, strict=False))
+
+    return columns, rows()
+
+
+def _decoded(location: str, content: bytes) -> str:
+    """UTF-8, or CP949, which is what a Korean Excel saves a CSV as."""
+    for encoding in ("utf-8-sig", "cp949"):
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise _refused(location, [Problem(location, "is neither UTF-8 nor CP949 text")])

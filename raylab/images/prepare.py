@@ -1,0 +1,313 @@
+"""From a source to a variant: every distinct image decoded and resized once, with Ray Data.
+
+A variant lies in `prepared/<variant_id>/` of the cache as Parquet parts, its manifest written last.
+Its id follows from the contents, so renaming, splitting or relabelling images prepares nothing
+anew. A part's name and rows follow from the id alone: an interrupted preparation goes on where it
+stopped, and two at once write the same files.
+
+Legend: N images, S = image_size, C = channels.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray.data
+
+from raylab.errors import CannotFinish, Problem, Refused
+from raylab.images.decode import DecodeError, decode_info
+from raylab.images.found import read_content
+from raylab.images.source import Source
+from raylab.storage import Folder
+
+logger = logging.getLogger(__name__)
+
+# Raise when the same bytes come to decode into other pixels: old variants are then not found.
+PREPARE_VERSION = 1
+MANIFEST = "manifest.json"
+MIN_CLASS_IMAGES = 5
+MAX_SHOWN_TROUBLES = 5
+MAX_PART_BYTES = 32 * 2**20
+MAX_PART_IMAGES = 1000
+MIN_PART_IMAGES = 64
+PARTS_WANTED = 16  # keeps every CPU busy and the progress bar moving for small sets
+
+Progress = Callable[[int, int], None]
+"""Called with how many of how many distinct images are prepared."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A prepared set of distinct images; holds no pixels itself, so it travels cheaply."""
+
+    variant_id: str
+    image_size: int
+    channels: int
+    folder: Folder
+    parts: tuple[str, ...]
+    num_images: int
+    num_ok: int
+
+    def table(self) -> pa.Table:
+        """sha256: string; pixels: fixed_size_binary (S*S*C). One chunk, ordered by sha256; images
+        that could not be decoded are not in it.
+        """
+        names = ["sha256", "pixels", "status"]
+        parts = [self.folder.read_table(part, names) for part in self.parts]
+        ok = [part.filter(pc.equal(part["status"], "ok")) for part in parts]
+        return pa.concat_tables(ok).select(["sha256", "pixels"]).combine_chunks()
+
+    def statuses(self) -> pa.Table:
+        """sha256, width, height, status of every distinct image; width and height 0 if not ok."""
+        names = ["sha256", "width", "height", "status"]
+        return pa.concat_tables([self.folder.read_table(part, names) for part in self.parts])
+
+
+def as_array(table: pa.Table, image_size: int, channels: int) -> npt.NDArray[np.uint8]:
+    """The `pixels` of a variant's table as uint8 (N, S, S, C); a read-only view, not a copy."""
+    shape = (table.num_rows, image_size, image_size, channels)
+    if table.num_rows == 0:
+        return np.empty(shape, dtype=np.uint8)
+    chunks = table["pixels"].chunks
+    pixels = chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
+    start = pixels.offset * image_size * image_size * channels
+    flat = np.frombuffer(pixels.buffers()[1], dtype=np.uint8)
+    return flat[start : start + int(np.prod(shape))].reshape(shape)
+
+
+def variant_id(source: Source, image_size: int, channels: int) -> str:
+    """16 hex digits over the distinct contents, the size, the channels and PREPARE_VERSION."""
+    contents = "\n".join(_distinct(source)["sha256"].to_pylist())
+    text = f"{PREPARE_VERSION}\0{image_size}\0{channels}\0{contents}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def find_variant(source: Source, image_size: int, channels: int, cache: Folder) -> Variant | None:
+    """The variant, if it was prepared to the end."""
+    name = variant_id(source, image_size, channels)
+    folder = cache.child(f"prepared/{name}")
+    try:
+        manifest = folder.read_json(MANIFEST)
+    except (FileNotFoundError, ValueError):
+        return None
+    parts = tuple(manifest["parts"])
+    counts = manifest["num_images"], manifest["num_ok"]
+    return Variant(name, image_size, channels, folder, parts, *counts)
+
+
+def prepare(
+    source: Source, image_size: int, channels: int, cache: Folder, progress: Progress
+) -> Variant:
+    """The variant, prepared now if it was not before. Ray must be running; do this before trials
+    hold the CPUs. CannotFinish if files changed or vanished since the scan.
+    """
+    ready = find_variant(source, image_size, channels, cache)
+    if ready is not None:
+        progress(ready.num_images, ready.num_images)
+        return ready
+    name = variant_id(source, image_size, channels)
+    folder = cache.child(f"prepared/{name}")
+    jobs = _jobs(_distinct(source), image_size, channels)
+    num_images, num_ok = _run(jobs, _PartWriter(folder, image_size, channels), progress)
+    manifest = {
+        "version": PREPARE_VERSION,
+        "image_size": image_size,
+        "channels": channels,
+        "num_images": num_images,
+        "num_ok": num_ok,
+        "parts": [job["part"][0].as_py() for job in jobs],
+    }
+    folder.write_json(MANIFEST, manifest)
+    parts = tuple(cast(list[str], manifest["parts"]))
+    return Variant(name, image_size, channels, folder, parts, num_images, num_ok)
+
+
+def image_table(source: Source, variant: Variant) -> pa.Table:
+    """One row per image of the source: image_id, path, label, sha256, width, height, group,
+    given_split, status (`ok`, or why it was left out).
+    """
+    known = variant.statuses()
+    index = pc.index_in(source.table["sha256"], value_set=known["sha256"].combine_chunks())
+    status = pc.coalesce(source.table["trouble"], known["status"].combine_chunks().take(index))
+    columns = {name: source.table[name] for name in ("image_id", "path", "label", "sha256")}
+    for name in ("width", "height"):
+        columns[name] = pc.fill_null(known[name].combine_chunks().take(index), 0)
+    columns["group"] = source.table["group"]
+    columns["given_split"] = source.table["given_split"]
+    columns["status"] = status
+    return pa.table(columns)
+
+
+def check_classes(images: pa.Table, location: str = "the images") -> None:
+    """Refused if a class has fewer than MIN_CLASS_IMAGES images that are ok, or only one class is.
+
+    `images` is an image table; all classes that are too small are named.
+    """
+    counts: dict[str, int] = dict.fromkeys(images["label"].to_pylist(), 0)
+    totals = dict(counts)
+    for label, status in zip(
+        images["label"].to_pylist(), images["status"].to_pylist(), strict=True
+    ):
+        counts[label] += status == "ok"
+        totals[label] += 1
+    problems = [
+        Problem(
+            location,
+            f"class {label!r}: {counts[label]} usable of {totals[label]} images; "
+            f"at least {MIN_CLASS_IMAGES} are needed",
+        )
+        for label in sorted(counts)
+        if counts[label] < MIN_CLASS_IMAGES
+    ]
+    if len(counts) < 2:
+        problems.append(Problem(location, f"{len(counts)} classes; at least 2 are needed"))
+    if problems:
+        raise Refused(problems, location)
+
+
+def _distinct(source: Source) -> pa.Table:
+    """sha256, file, pixels: one row per distinct content that can be read, ordered by sha256."""
+    table = source.table
+    readable = table.filter(pc.is_null(table["trouble"]))
+    hashes = np.asarray(readable["sha256"].to_pylist(), dtype=np.str_)
+    _, first = np.unique(hashes, return_index=True)
+    return readable.select(["sha256", "file", "pixels"]).take(pa.array(first))
+
+
+def _jobs(distinct: pa.Table, image_size: int, channels: int) -> list[pa.Table]:
+    """One single-row table per part: its name, and its images as Arrow IPC bytes.
+
+    One row, so that Ray Data, which may cut and join blocks, can never cut a part in two.
+    """
+    num_images = distinct.num_rows
+    fitting = MAX_PART_BYTES // (image_size * image_size * channels)
+    wanted = max(MIN_PART_IMAGES, num_images // PARTS_WANTED)
+    rows = max(1, min(fitting, wanted, MAX_PART_IMAGES))
+    num_parts = -(-num_images // rows)
+    jobs = []
+    for i in range(num_parts):
+        images = distinct.slice(i * rows, rows)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, images.schema) as writer:
+            writer.write_table(images)
+        part = f"part-{i:05d}-of-{num_parts:05d}.parquet"
+        content = pa.array([sink.getvalue().to_pybytes()], pa.large_binary())
+        jobs.append(pa.table({"part": [part], "images": content}))
+    return jobs
+
+
+def _run(jobs: list[pa.Table], writer: "_PartWriter", progress: Progress) -> tuple[int, int]:
+    """Writes all parts in parallel; (distinct images, ok ones)."""
+    total = sum(_num_rows(job) for job in jobs)
+    num_images = num_ok = 0
+    troubles: list[str] = []
+    progress(0, total)
+    with _quiet_ray_data():
+        dataset = ray.data.from_arrow(jobs).map_batches(
+            writer, batch_size=1, batch_format="pyarrow", zero_copy_batch=True
+        )
+        for row in dataset.iter_rows():
+            num_images += row["num_images"]
+            num_ok += row["num_ok"]
+            troubles += list(row["troubles"])
+            progress(num_images, total)
+    if troubles:
+        shown = "\n".join(troubles[:MAX_SHOWN_TROUBLES])
+        raise CannotFinish(
+            f"{shown}\n{len(troubles)} files changed or vanished after they were scanned; "
+            "no trial was started. Run the command again."
+        )
+    return num_images, num_ok
+
+
+def _num_rows(job: pa.Table) -> int:
+    return sum(batch.num_rows for batch in pa.ipc.open_stream(job["images"][0].as_buffer()))
+
+
+@contextmanager
+def _quiet_ray_data() -> Iterator[None]:
+    """Without Ray Data's own progress bars: ours shows images, theirs operators."""
+    context = ray.data.DataContext.get_current()
+    before = context.enable_progress_bars
+    context.enable_progress_bars = False
+    try:
+        yield
+    finally:
+        context.enable_progress_bars = before
+
+
+@dataclass(frozen=True)
+class _PartWriter:
+    """What a Ray Data task does: decodes one part's images and writes its Parquet file."""
+
+    folder: Folder
+    image_size: int
+    channels: int
+
+    def __call__(self, job: pa.Table) -> pa.Table:
+        results = [self._write(**row) for row in job.to_pylist()]
+        schema = pa.schema(
+            [
+                ("num_images", pa.int64()),
+                ("num_ok", pa.int64()),
+                ("troubles", pa.list_(pa.string())),
+            ]
+        )
+        return pa.Table.from_pylist(results, schema=schema)
+
+    def _write(self, part: str, images: bytes) -> dict[str, Any]:
+        if self.folder.exists(part):  # files appear whole: an earlier, interrupted run's is good
+            statuses = self.folder.read_table(part, ["status"])["status"]
+        else:
+            rows, troubles = self._decode_all(pa.ipc.open_stream(images).read_all().to_pylist())
+            if troubles:
+                return {"num_images": len(rows), "num_ok": 0, "troubles": troubles}
+            table = pa.Table.from_pylist(rows, schema=self._schema())
+            self.folder.write_table(part, table)
+            statuses = table["status"]
+        num_ok = pc.sum(pc.equal(statuses, "ok")).as_py() or 0
+        return {"num_images": len(statuses), "num_ok": num_ok, "troubles": []}
+
+    def _decode_all(self, images: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+        rows, troubles = [], []
+        for image in images:
+            try:
+                rows.append(self._decode(image))
+            except (OSError, _ChangedError) as error:
+                troubles.append(f"{image['file']}: {error}")
+        return rows, troubles
+
+    def _decode(self, image: dict[str, Any]) -> dict[str, Any]:
+        """One row. A status is kept for this content for ever, so the content must be the one."""
+        content = image["pixels"] if image["file"] is None else read_content(image["file"])
+        if hashlib.sha256(content).hexdigest() != image["sha256"]:
+            raise _ChangedError("its content is not what was scanned")
+        row = {"sha256": image["sha256"], "width": 0, "height": 0}
+        try:
+            decoded = decode_info(content, self.image_size, self.channels)
+        except DecodeError as error:
+            return {**row, "pixels": None, "status": str(error)}
+        size = {"width": decoded.width, "height": decoded.height}
+        return {**row, **size, "pixels": decoded.pixels.tobytes(), "status": "ok"}
+
+    def _schema(self) -> pa.Schema:
+        return pa.schema(
+            [
+                ("sha256", pa.string()),
+                ("pixels", pa.binary(self.image_size * self.image_size * self.channels)),
+                ("width", pa.int32()),
+                ("height", pa.int32()),
+                ("status", pa.string()),
+            ]
+        )
+
+
+class _ChangedError(Exception):
+    """A file's content is not the one that was hashed by the scan."""

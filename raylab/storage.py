@@ -1,0 +1,195 @@
+"""A folder, local or behind a URI, whose files appear whole; it refuses to know what is in them."""
+
+import functools
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+# Nobody lists or reads a file of this ending: it is half written, or was when its writer died.
+UNFINISHED_SUFFIX = ".part"
+
+
+class Folder:
+    """A local directory or a URI that pyarrow can open (s3://, gs://, file://, …).
+
+    It need not exist yet: the first write creates it. Names below it are relative and use `/`.
+    Pickles as its location, so a worker on another machine opens its own connection.
+    """
+
+    __slots__ = ("location",)
+
+    def __init__(self, location: str | Path) -> None:
+        self.location: str = _absolute(location)
+
+    def __repr__(self) -> str:
+        return f"Folder({self.location!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Folder) and other.location == self.location
+
+    def __hash__(self) -> int:
+        return hash(self.location)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a directory of this machine."""
+        return "://" not in self.location
+
+    def path_of(self, name: str) -> str:
+        """The name as a user can open it: a local path, or a URI."""
+        _check(name)
+        if self.is_local:
+            return os.path.join(self.location, name)
+        base, mark, options = self.location.partition("?")  # s3://bucket/path?region=…
+        return f"{base.rstrip('/')}/{quote(name)}{mark}{options}"
+
+    def child(self, name: str) -> "Folder":
+        """The folder of that name in this one."""
+        return Folder(self.path_of(name))
+
+    def write_bytes(self, name: str, data: "bytes | memoryview | pa.Buffer") -> None:
+        """The file appears whole or not at all; one that stands there is replaced in one step."""
+        _check(name)
+        if not self.is_local:
+            # An object store shows an object only when its upload is complete.
+            filesystem, base = _open(self.location)
+            path = f"{base}/{name}"
+            if not isinstance(filesystem, fs.S3FileSystem):
+                filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+            with filesystem.open_output_stream(path) as stream:
+                stream.write(data)
+            return
+        path = self.path_of(name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        unfinished = os.path.join(
+            os.path.dirname(path), f".{secrets.token_hex(8)}{UNFINISHED_SUFFIX}"
+        )
+        try:
+            with open(unfinished, "xb") as file:
+                file.write(data)
+            os.replace(unfinished, path)
+        except BaseException:
+            Path(unfinished).unlink(missing_ok=True)
+            raise
+
+    def read_bytes(self, name: str) -> bytes:
+        """The file's content; FileNotFoundError if there is none."""
+        _check(name)
+        if self.is_local:
+            return Path(self.path_of(name)).read_bytes()
+        filesystem, base = _open(self.location)
+        with filesystem.open_input_file(f"{base}/{name}") as file:
+            return bytes(file.read())
+
+    def exists(self, name: str) -> bool:
+        """Whether a file or a folder of that name is there."""
+        _check(name)
+        if self.is_local:
+            return os.path.exists(self.path_of(name))
+        return bool(self._info(name).type != fs.FileType.NotFound)
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Every finished file below, at any depth, whose relative name starts with `prefix`."""
+        start = prefix.rpartition("/")[0]  # only this subfolder needs to be listed
+        found = self._local_names(start) if self.is_local else self._remote_names(start)
+        return sorted(
+            name
+            for name in found
+            if name.startswith(prefix) and not name.endswith(UNFINISHED_SUFFIX)
+        )
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """One Parquet file, whole or not at all."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        self.write_bytes(name, sink.getvalue())
+
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """The Parquet file of that name; FileNotFoundError if there is none."""
+        _check(name)
+        # ParquetFile, not read_table: a folder called `lr=0.1` on the way is no partition column.
+        if self.is_local:
+            with open(self.path_of(name), "rb") as local:
+                return pq.ParquetFile(local).read(columns)
+        filesystem, base = _open(self.location)
+        with filesystem.open_input_file(f"{base}/{name}") as remote:
+            return pq.ParquetFile(remote).read(columns)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Indented UTF-8 JSON; NaN and infinity are refused, since no other reader takes them."""
+        text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+        self.write_bytes(name, f"{text}\n".encode())
+
+    def read_json(self, name: str) -> Any:
+        """The value; FileNotFoundError if there is none, ValueError if it is no JSON."""
+        return json.loads(self.read_bytes(name))
+
+    def delete(self, name: str) -> None:
+        """Removes the file, or the folder with all that is in it; missing is fine."""
+        _check(name)
+        if self.is_local:
+            path = Path(self.path_of(name))
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+            return
+        info = self._info(name)
+        filesystem, _ = _open(self.location)
+        if info.type == fs.FileType.Directory:
+            filesystem.delete_dir(info.path)
+        elif info.type != fs.FileType.NotFound:
+            filesystem.delete_file(info.path)
+
+    def _info(self, name: str) -> fs.FileInfo:
+        filesystem, base = _open(self.location)
+        info: fs.FileInfo = filesystem.get_file_info(f"{base}/{name}")
+        return info
+
+    def _local_names(self, start: str) -> list[str]:
+        base = Path(self.location)
+        return [
+            Path(folder, file).relative_to(base).as_posix()
+            for folder, _, files in os.walk(base / start)
+            for file in files
+        ]
+
+    def _remote_names(self, start: str) -> list[str]:
+        filesystem, base = _open(self.location)
+        folder = f"{base}/{start}" if start else base
+        selector = fs.FileSelector(folder, recursive=True, allow_not_found=True)
+        return [
+            info.path.removeprefix(f"{base}/")
+            for info in filesystem.get_file_info(selector)
+            if info.type == fs.FileType.File
+        ]
+
+
+def _absolute(location: str | Path) -> str:
+    text = str(location)
+    if text.startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    if "://" in text:
+        return text.rstrip("/")
+    return os.path.abspath(os.path.expanduser(text))
+
+
+def _check(name: str) -> None:
+    parts = name.split("/")
+    if not name or name.startswith("/") or ".." in parts or "" in parts:
+        raise ValueError(f"{name!r} is not a relative name below a folder")
+
+
+@functools.cache
+def _open(location: str) -> tuple[fs.FileSystem, str]:
+    """The connection of a URI and the path in it, made once per process."""
+    filesystem, path = fs.FileSystem.from_uri(location)
+    return filesystem, path.rstrip("/")

@@ -1,0 +1,185 @@
+"""Which trial runs next: grid, random and Optuna behind Tune's Searcher, finished trials left out."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from ray.tune.search import Searcher
+
+from raylab.config.expand import config_from
+from raylab.config.sweep import Distribution, SweepConfig, metric_mode
+from raylab.config.trial import TrialConfig
+
+# A config's outcome: the metric's value, or None for a trial that failed.
+Outcome = float | None
+
+
+class Proposer(Protocol):
+    """Where configs come from."""
+
+    def propose(self) -> TrialConfig | None:
+        """The next config, or None when there is no more."""
+
+    def observe(self, config: TrialConfig, outcome: Outcome) -> None:
+        """Hear what a proposed config reached."""
+
+
+class ListProposer:
+    """Grid and random search: the configs are known beforehand."""
+
+    def __init__(self, configs: Iterator[TrialConfig]) -> None:
+        self.configs = configs
+
+    def propose(self) -> TrialConfig | None:
+        return next(self.configs, None)
+
+    def observe(self, config: TrialConfig, outcome: Outcome) -> None:
+        """Nothing is learned from outcomes."""
+
+
+class OptunaProposer:
+    """Optuna's TPE over the axes; every assignment runs with every seed and is told their mean."""
+
+    def __init__(
+        self,
+        sweep: SweepConfig,
+        finish: Callable[[TrialConfig], TrialConfig],
+        num_trials: int,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        direction = "maximize" if metric_mode(sweep.metric) == "max" else "minimize"
+        sampler = optuna.samplers.TPESampler(seed=sweep.seeds[0], constant_liar=True)
+        self.study = optuna.create_study(direction=direction, sampler=sampler)
+        self.sweep, self.finish = sweep, finish
+        self.distributions = optuna_space(sweep)
+        self.waiting: list[TrialConfig] = []
+        self.num_left = num_trials
+        self.open: dict[TrialConfig, list[optuna.Trial]] = defaultdict(list)
+        self.outcomes: dict[int, list[Outcome]] = defaultdict(list)
+
+    def propose(self) -> TrialConfig | None:
+        if self.num_left <= 0:
+            return None
+        self.num_left -= 1
+        if not self.waiting:
+            trial = self.study.ask(self.distributions)
+            assignment = assignment_of(self.sweep, trial.params)
+            for seed in self.sweep.seeds:
+                config = self.finish(config_from(self.sweep, assignment, seed))
+                self.waiting.append(config)
+                self.open[config].append(trial)
+        return self.waiting.pop(0)
+
+    def observe(self, config: TrialConfig, outcome: Outcome) -> None:
+        if not self.open[config]:
+            return
+        trial = self.open[config].pop(0)
+        outcomes = self.outcomes[trial.number]
+        outcomes.append(outcome)
+        if len(outcomes) < len(self.sweep.seeds):
+            return
+        values = [value for value in outcomes if value is not None]
+        if len(values) == len(outcomes):
+            self.study.tell(trial, sum(values) / len(values))
+        else:
+            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+
+
+def fixed_axes(sweep: SweepConfig) -> dict[str, tuple[Any, ...]]:
+    """The axes that are lists of values."""
+    return {k: axis for k, axis in sweep.axes.items() if not isinstance(axis, Distribution)}
+
+
+def optuna_space(sweep: SweepConfig) -> dict[str, BaseDistribution]:
+    """Each axis, and each zip group by its place, as the Optuna distribution that it means.
+
+    Lists are drawn by position, since Optuna's categories must be scalars.
+    """
+    space: dict[str, BaseDistribution] = {}
+    for key, axis in sweep.axes.items():
+        if not isinstance(axis, Distribution):
+            space[key] = CategoricalDistribution(range(len(axis)))
+        elif axis.kind == "randint":
+            space[key] = IntDistribution(int(axis.low), int(axis.high) - 1)
+        else:
+            space[key] = FloatDistribution(axis.low, axis.high, log=axis.kind == "loguniform")
+    for place, group in enumerate(sweep.zip):
+        num_rows = len(next(iter(group.values())))
+        space[f"zip {place}"] = CategoricalDistribution(range(num_rows))
+    return space
+
+
+def assignment_of(sweep: SweepConfig, drawn: dict[str, Any]) -> dict[str, Any]:
+    """What Optuna drew, as the values of trial fields."""
+    assignment: dict[str, Any] = {}
+    for key, axis in sweep.axes.items():
+        assignment[key] = drawn[key] if isinstance(axis, Distribution) else axis[drawn[key]]
+    for place, group in enumerate(sweep.zip):
+        row = drawn[f"zip {place}"]
+        assignment.update({key: values[row] for key, values in group.items()})
+    return assignment
+
+
+class TrialQueue(Searcher):  # type: ignore[misc]  # ray.tune is untyped
+    """Tune's view of a Proposer: asks it for the next config that has not run yet.
+
+    `known` gives a config's trial_id and its outcome if it is finished already (then it is observed
+    and skipped); `may_start` says whether the budget still allows a start.
+    """
+
+    def __init__(
+        self,
+        proposer: Proposer,
+        identify: Callable[[TrialConfig], str],
+        finished: Callable[[str], tuple[bool, Outcome]],
+        may_start: Callable[[], bool],
+        metric: str,
+    ) -> None:
+        super().__init__(metric=metric, mode=metric_mode(metric))
+        self.proposer, self.identify = proposer, identify
+        self.finished, self.may_start = finished, may_start
+        self.running: dict[str, TrialConfig] = {}
+        self.started: set[str] = set()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Tune's question for the next trial; its `trial_id` is Tune's own name for it."""
+        while self.may_start():
+            config = self.proposer.propose()
+            if config is None:
+                break
+            identity = self.identify(config)
+            is_finished, outcome = self.finished(identity)
+            if is_finished or identity in self.started:
+                self.proposer.observe(config, outcome)
+                continue
+            self.started.add(identity)
+            self.running[identity] = config
+            return {"trial_id": identity, "config": config.model_dump(mode="json")}
+        finished: str = Searcher.FINISHED
+        return finished
+
+    def ended(self, identity: str, outcome: Outcome) -> None:
+        """The collector's word that a trial is recorded."""
+        self.proposer.observe(self.running.pop(identity), outcome)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing here: outcomes come through `ended`, with the best epoch's value."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its Tuner for a restore that raylab never asks for."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the records are the state of a sweep."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see `save`."""

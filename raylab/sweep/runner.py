@@ -1,0 +1,290 @@
+"""The sweep itself: plan, prepare the images, run every trial on Ray Tune, gather the leaderboard."""
+
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+from raylab.config.sweep import SweepConfig, metric_mode
+from raylab.config.trial import SplitConfig, TrialConfig
+from raylab.errors import CannotFinish, Problem, Refused
+from raylab.images.prepare import Variant, check_classes, image_table, prepare
+from raylab.images.source import scan
+from raylab.images.split import split_fingerprint
+from raylab.results.directory import ResultsDirectory
+from raylab.results.environment import environment
+from raylab.results.record import Record
+from raylab.storage import Folder
+from raylab.sweep.cluster import Capacity, Slot, connected, slot_for
+from raylab.sweep.collector import Collector, outcome_of
+from raylab.sweep.plan import Plan
+from raylab.sweep.progress import View, make_view
+from raylab.sweep.queue import TrialQueue
+from raylab.sweep.shards import Images, dataset_of
+from raylab.sweep.trial import Shared, run_trial
+
+# A trial whose process died goes on from its last checkpoint, at most this often.
+MAX_RESTARTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a sweep runs, apart from what its grid says."""
+
+    results: str
+    address: str | None = None
+    fresh: bool = False
+    retry_failed: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """How a sweep ended: the records of its trials, and whether it was interrupted."""
+
+    records: tuple[Record, ...]
+    interrupted: bool
+
+    @property
+    def exit_code(self) -> int:
+        if self.interrupted:
+            return 130
+        return 1 if any(record.status == "failed" for record in self.records) else 0
+
+
+def cache_folder(results: str) -> Folder:
+    """Where prepared images are kept: RAYLAB_CACHE, else beside shared results, else the user's."""
+    given = os.environ.get("RAYLAB_CACHE")
+    if given:
+        return Folder(given)
+    if not Folder(results).is_local:
+        return Folder(results.rstrip("/").rsplit("/", 1)[0] + "/raylab-cache")
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Folder(Path(home) / "raylab")
+
+
+def run_sweep(sweep: SweepConfig, options: Options) -> Outcomes:
+    """Run what is not finished yet and bring everything together in the results directory.
+
+    Raises Refused for a sweep that cannot begin, CannotFinish for one that Ray gave up.
+    Ctrl-C ends it at once with all finished trials kept.
+    """
+    results = ResultsDirectory(options.results)
+    plan = Plan(sweep, scan(sweep.data))
+    view = make_view(options.quiet, sweep.metric, plan.fields)
+    try:
+        view.note(f"{sweep.name}: {plan.source.table.num_rows:,} images, {plan.num_trials} trials")
+        with connected(options.address) as capacity:
+            return Sweeping(plan, results, options, view, capacity).run()
+    finally:
+        view.close()
+
+
+class Sweeping:
+    """One run of a sweep on a connected Ray."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        results: ResultsDirectory,
+        options: Options,
+        view: View,
+        capacity: Capacity,
+    ) -> None:
+        self.plan, self.sweep, self.results = plan, plan.sweep, results
+        self.options, self.view = options, view
+        self.slot: Slot = slot_for(self.sweep.resources, capacity)
+        self.begun_at = time.monotonic()
+        self.write_split = cache(self._write_split)
+
+    def run(self) -> Outcomes:
+        variants, images = self.prepare()
+        self.images = images
+        self.check_splits()
+        reusable = self.reusable()
+        queue = TrialQueue(
+            self.plan.proposer(),
+            self.plan.identify,
+            lambda identity: (
+                identity in reusable,
+                outcome_of(reusable[identity], self.sweep.metric) if identity in reusable else None,
+            ),
+            self.may_start,
+            self.sweep.metric,
+        )
+        collector = Collector(
+            self.results,
+            queue,
+            lambda config: self.write_split(config.split),
+            self.plan.source.fingerprint,
+            self.sweep.metric,
+            self.sweep.keep,
+            self.view,
+        )
+        collector.resume_kept(reusable.values())
+        planned_ids = [self.plan.identify(config) for config in self.plan.configs()]
+        reused = [reusable[identity] for identity in planned_ids if identity in reusable]
+        self.announce(reused, reusable)
+        interrupted = False
+        try:
+            if self.plan.sweep.search.kind == "optuna" or len(reused) < len(planned_ids):
+                self.tune(self.shared(variants, images), queue, collector)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            self.results.flush()
+        return Outcomes((*reused, *collector.records), interrupted)
+
+    def announce(self, reused: list[Record], reusable: dict[str, Record]) -> None:
+        if self.sweep.search.kind == "optuna":
+            epochs = self.plan.num_trials * TrialConfig.model_validate(self.sweep.trial).epochs
+        else:
+            configs = self.plan.configs()
+            epochs = sum(c.epochs for c in configs if self.plan.identify(c) not in reusable)
+        self.view.planned(self.plan.num_trials, reused, self.slot.num_slots, epochs)
+
+    def prepare(self) -> tuple[dict[tuple[int, int], Variant], Images]:
+        """Every variant on disk, and images.parquet, grid.yaml, environment.json written."""
+        variants: dict[tuple[int, int], Variant] = {}
+        folder = cache_folder(self.results.location)
+        for size, channels in self.plan.variants:
+            label = f"{size} px {'grey' if channels == 1 else 'RGB'}"
+
+            def progress(done: int, total: int, label: str = label) -> None:
+                self.view.preparing(label, done, total)
+
+            variants[size, channels] = prepare(self.plan.source, size, channels, folder, progress)
+        table = image_table(self.plan.source, next(iter(variants.values())))
+        check_classes(table)
+        self.results.write_images(table)
+        self.results.write_grid(self.sweep.as_grid())
+        self.results.write_environment(environment())
+        left_out = table.num_rows - sum(s == "ok" for s in table["status"].to_pylist())
+        if left_out:
+            where = self.results.path_of("images.parquet")
+            self.view.note(f"{left_out:,} files cannot be read and are left out; see {where}")
+        source = self.plan.source
+        return variants, Images.of(table, source.classes, source.fingerprint)
+
+    def check_splits(self) -> None:
+        """Refused when a split leaves a class without training images, or nothing to validate on."""
+        problems = []
+        for split in dict.fromkeys(config.split for config in self.plan.configs()):
+            assignment = self.images.split(split)
+            trained = set(self.images.labels[assignment == "train"].tolist())
+            missing = [c for i, c in enumerate(self.images.classes) if i not in trained]
+            place = f"split {split.strategy} train {split.train:g} val {split.val:g}"
+            if missing:
+                text = f"no training image of {', '.join(missing)}; give it more images"
+                problems.append(Problem(place, text))
+            if not (assignment == "val").any():
+                problems.append(Problem(place, "no image is left to validate on; raise split.val"))
+        if problems:
+            raise Refused(problems, self.plan.source.location)
+
+    def _write_split(self, split: SplitConfig) -> str:
+        """The split's fingerprint; its image_ids are written so that they can be read back."""
+        assignment = self.images.split(split)
+        fingerprint = split_fingerprint(assignment, self.images.image_ids)
+        if not self.results.has_split(fingerprint):
+            table = pa.table({"image_id": self.images.image_ids, "split": assignment})
+            self.results.write_split(fingerprint, table)
+        return fingerprint
+
+    def reusable(self) -> dict[str, Record]:
+        """Earlier records that stand for trials of this sweep."""
+        if self.options.fresh:
+            return {}
+        ids = self.results.finished_ids(with_failed=not self.options.retry_failed)
+        return {record.trial_id: record for record in self.results.records() if record.trial_id in ids}
+
+    def may_start(self) -> bool:
+        """Whether the budget allows one more trial; those that run are never cut off by it."""
+        budget = self.sweep.budget
+        hours = (time.monotonic() - self.begun_at) / 3600
+        if budget.hours is not None and hours >= budget.hours:
+            return False
+        rate = self.sweep.resources.usd_per_hour
+        return budget.usd is None or rate is None or hours * rate < budget.usd
+
+    def shared(self, variants: dict[tuple[int, int], Variant], images: Images) -> Shared:
+        return Shared(
+            images=images,
+            variants={key: dataset_of(variant) for key, variant in variants.items()},
+            results=self.results.location,
+            metric=self.sweep.metric,
+            slot=self.slot,
+            keep_weights=self.sweep.keep > 0,
+        )
+
+    def tune(self, shared: Shared, queue: TrialQueue, collector: Collector) -> None:
+        """Hand the queue to Ray Tune and return when it is empty."""
+        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is a KeyboardInterrupt here
+        with tempfile.TemporaryDirectory(prefix="raylab-tune-") as folder:
+            tuner = ray.tune.Tuner(
+                ray.tune.with_resources(
+                    ray.tune.with_parameters(run_trial, shared=shared), resources_of(self.slot)
+                ),
+                tune_config=ray.tune.TuneConfig(
+                    search_alg=queue,
+                    scheduler=scheduler_of(self.sweep, self.plan.configs()),
+                    num_samples=-1,
+                    max_concurrent_trials=self.slot.num_slots,
+                    # A pruned worker group ends with its actor; one process trains on.
+                    reuse_actors=self.slot.workers == 1,
+                ),
+                run_config=ray.tune.RunConfig(
+                    name=self.sweep.name,
+                    storage_path=folder,
+                    callbacks=[collector],
+                    failure_config=ray.tune.FailureConfig(max_failures=MAX_RESTARTS),
+                    checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
+                    verbose=0,
+                ),
+            )
+            try:
+                tuner.fit()
+            except ray.tune.TuneError as error:
+                raise CannotFinish(
+                    f"Ray Tune gave up: {error}\nEverything finished is kept; the same command "
+                    "goes on from there."
+                ) from error
+
+
+def resources_of(slot: Slot) -> Any:
+    """What Tune reserves for a trial: its worker, or next to nothing beside its worker group."""
+    if slot.workers > 1:
+        return {"CPU": 0.001}
+    gpus = {"GPU": slot.gpus_per_worker} if slot.gpus_per_worker else {}
+    return {"CPU": slot.cpus_per_worker, **gpus}
+
+
+def scheduler_of(sweep: SweepConfig, configs: Iterable[TrialConfig]) -> TrialScheduler:
+    """Run all to the end, or ASHA over epochs (Li et al. 2020)."""
+    if sweep.scheduler.kind == "none":
+        return FIFOScheduler()
+    epochs = [config.epochs for config in configs]
+    base = TrialConfig.model_validate(sweep.trial).epochs
+    return AsyncHyperBandScheduler(
+        time_attr="epoch",
+        metric=sweep.metric,
+        mode=metric_mode(sweep.metric),
+        max_t=max(epochs, default=base),
+        grace_period=sweep.scheduler.grace_epochs,
+        reduction_factor=sweep.scheduler.reduction_factor,
+    )
+
+
+def failures(records: Iterable[Record]) -> Counter[str]:
+    """How many trials failed, by cause."""
+    return Counter(record.error_kind or "unknown" for record in records if record.status == "failed")

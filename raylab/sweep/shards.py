@@ -1,0 +1,165 @@
+"""From prepared images and a split to what one worker of a trial holds: pixels, labels, places.
+
+N = readable images, M = images of one worker, S = image_size in px, C = channels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import ray
+import ray.data
+
+from raylab.config.trial import SplitConfig
+from raylab.images.prepare import Variant, as_array
+from raylab.images.split import assign
+
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The readable images of the source, in the order of images.parquet.
+
+    table: N rows of images.parquet; labels: int64 (N,), index into classes; rows: int64 (N,), the
+    image's row in every prepared variant, where identical images share one.
+    """
+
+    table: pa.Table
+    labels: Places
+    rows: Places
+    classes: tuple[str, ...]
+    fingerprint: str
+
+    @classmethod
+    def of(cls, images: pa.Table, classes: tuple[str, ...], fingerprint: str) -> "Images":
+        """The images whose status is ok."""
+        table = images.filter(pa.compute.equal(images["status"], "ok"))
+        sha256s = np.array(table["sha256"].to_pylist(), dtype=np.str_)
+        index = {name: place for place, name in enumerate(classes)}
+        return cls(
+            table=table,
+            labels=np.array([index[label] for label in table["label"].to_pylist()], np.int64),
+            rows=np.searchsorted(np.unique(sha256s), sha256s).astype(np.int64),
+            classes=classes,
+            fingerprint=fingerprint,
+        )
+
+    @property
+    def image_ids(self) -> list[str]:
+        ids: list[str] = self.table["image_id"].to_pylist()
+        return ids
+
+    def split(self, split: SplitConfig) -> npt.NDArray[np.str_]:
+        """str (N,): train, val, test or nothing, per image."""
+        return assign(self.table, split)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What one worker trains and validates on.
+
+    labels: int64 (M,); pixel_rows: int64 (M,), each image's row in the worker's pixels;
+    train, val: int64, places among the M; val_order: int64, the worker's validation images' places
+    among those of the whole trial.
+    """
+
+    labels: Places
+    pixel_rows: Places
+    train: Places
+    val: Places
+    val_order: Places
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The two sides of a split as int64 places in `Images`."""
+
+    train: Places
+    val: Places
+
+
+# Kept between the trials of a reused process: splits, and one shard's pixels under its name.
+_SPLITS: dict[tuple[str, SplitConfig], Trained] = {}
+_RESIDENT: dict[str, npt.NDArray[np.uint8]] = {}
+
+
+def split_places(images: Images, split: SplitConfig) -> Trained:
+    """The places that train and that validate; hashing 30,000 images again would cost 0.1 s."""
+    key = (images.fingerprint, split)
+    if key not in _SPLITS:
+        sides = images.split(split)
+        _SPLITS[key] = Trained(np.flatnonzero(sides == "train"), np.flatnonzero(sides == "val"))
+    return _SPLITS[key]
+
+
+def whole_shard(images: Images, sides: Trained) -> Shard:
+    """The only worker's: its pixels are the shared variant itself."""
+    order = np.arange(len(sides.val))
+    return Shard(images.labels, images.rows, sides.train, sides.val, order)
+
+
+def cut_shards(
+    images: Images, sides: Trained, pixels: npt.NDArray[np.uint8], num_workers: int
+) -> tuple[list[Shard], dict[str, ray.data.Dataset]]:
+    """Every train and val image on exactly one worker, the classes dealt out evenly.
+
+    pixels: uint8 (rows, S, S, C) of the whole variant. Returns one Shard per rank and the Ray
+    Dataset `images_<rank>` with that rank's pixels only.
+    """
+    by_class = sides.train[np.argsort(images.labels[sides.train], kind="stable")]
+    shards: list[Shard] = []
+    datasets: dict[str, ray.data.Dataset] = {}
+    for rank in range(num_workers):
+        train = np.sort(by_class[rank::num_workers])
+        val_order = np.arange(rank, len(sides.val), num_workers)
+        mine = np.concatenate([train, sides.val[val_order]])
+        datasets[f"images_{rank}"] = ray.data.from_arrow(pixel_table(pixels[images.rows[mine]]))
+        places = np.arange(len(mine))
+        shards.append(
+            Shard(
+                labels=images.labels[mine],
+                pixel_rows=places,
+                train=places[: len(train)],
+                val=places[len(train) :],
+                val_order=val_order,
+            )
+        )
+    return shards, datasets
+
+
+def dataset_of(variant: Variant) -> ray.data.Dataset:
+    """The variant's readable images as a materialised Ray Dataset of one block."""
+    pixels = as_array(variant.table(), variant.image_size, variant.channels)
+    return ray.data.from_arrow(pixel_table(pixels))
+
+
+def pixel_table(pixels: npt.NDArray[np.uint8]) -> pa.Table:
+    """uint8 (M, S, S, C) -> a table with one column of M byte strings; nothing is copied."""
+    num_bytes = int(np.prod(pixels.shape[1:]))
+    buffer = pa.py_buffer(np.ascontiguousarray(pixels))
+    column = pa.Array.from_buffers(pa.binary(num_bytes), len(pixels), [None, buffer])
+    return pa.table({"pixels": column})
+
+
+def resident_pixels(
+    dataset: Any, key: str, image_size: int, channels: int
+) -> npt.NDArray[np.uint8]:
+    """uint8 (M, S, S, C): the shard's pixels, kept between the trials of a reused process.
+
+    A read-only view of the object store's page, which the processes of a node share.
+    """
+    if key not in _RESIDENT:
+        _RESIDENT.clear()
+        whole = dataset if isinstance(dataset, ray.data.Dataset) else dataset.materialize()
+        tables = ray.get(whole.to_arrow_refs())
+        table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+        _RESIDENT[key] = as_array(table, image_size, channels)
+    return _RESIDENT[key]
+
+
+Variants = Mapping[tuple[int, int], ray.data.Dataset]
+"""(image_size, channels) -> materialised Dataset."""

@@ -1,0 +1,307 @@
+"""One trial on Ray Train: from a config and the shared images to epoch reports, predictions, weights.
+
+One worker runs in Ray Train's local mode inside the Tune actor that called; several are a worker
+group under DDP. Both run `train_worker`. What fails through the config is reported, not raised: an
+exception would cost the warm actor, and no retry heals a bad value.
+"""
+
+import gc
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.train
+import ray.train.torch
+import ray.tune
+import torch
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from raylab.config.sweep import metric_mode
+from raylab.config.trial import TrialConfig
+from raylab.results.directory import ResultsDirectory
+from raylab.sweep.cluster import Slot
+from raylab.sweep.shards import (
+    Images,
+    Shard,
+    Variants,
+    cut_shards,
+    resident_pixels,
+    split_places,
+    whole_shard,
+)
+from raylab.training.epoch import Best, EpochRow
+from raylab.training.loop import Collective, DivergedError, TrainingData, train
+from raylab.training.checkpoint import save_model
+
+# A trial that dies is taken up again from a checkpoint at most this old.
+CHECKPOINT_EVERY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all trials of a sweep have in common; it lies in Ray's object store once."""
+
+    images: Images
+    variants: Variants
+    results: str
+    metric: str
+    slot: Slot
+    keep_weights: bool
+
+
+def run_trial(params: dict[str, Any], shared: Shared) -> None:
+    """The Tune function: trains the config in `params` and reports every epoch.
+
+    Raises only what a retry can heal; a config that cannot train reports `error_kind`, `error`.
+    """
+    try:
+        trainer_for(params, shared).fit()
+    except (DivergedError, ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        report_failure(params, shared, type(error).__name__, error)
+    except RuntimeError as error:  # CUDA out of memory is a RuntimeError too
+        report_failure(params, shared, error_kind(error), error)
+    finally:
+        release_memory()
+
+
+def error_kind(error: RuntimeError) -> str:
+    """The name under which a failure is grouped; Ray Train wraps a worker's own error."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return "OutOfMemory"
+    cause = getattr(error, "worker_failures", None)
+    if cause:
+        return type(next(iter(cause.values()))).__name__
+    return type(error).__name__
+
+
+def release_memory() -> None:
+    """A reused process starts the next trial without the last one's tensors."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def report_failure(
+    params: dict[str, Any], shared: Shared, kind: str, error: BaseException
+) -> None:
+    results = ResultsDirectory(shared.results)
+    results.write_log(params["trial_id"], traceback.format_exc())
+    text = str(error).strip().splitlines()[-1] if str(error).strip() else kind
+    kind = {"DivergedError": "diverged"}.get(kind, kind)
+    ray.tune.report({"error_kind": kind, "error": text[:500]})
+
+
+def trainer_for(params: dict[str, Any], shared: Shared) -> ray.train.torch.TorchTrainer:
+    """The trial's TorchTrainer with its Ray Dataset: whole and shared, or cut into shards."""
+    config = TrialConfig.model_validate(params["config"])
+    workers = shared.slot.workers
+    job: dict[str, Any] = {
+        "config": params["config"],
+        "trial_id": params["trial_id"],
+        "launched_at": time.time(),
+        "results": shared.results,
+        "metric": shared.metric,
+        "keep_weights": shared.keep_weights,
+        "classes": shared.images.classes,
+        "variant": f"{shared.images.fingerprint}/{config.image_size}/{config.channels}",
+        "cpus": shared.slot.cpus_per_worker,
+    }
+    variant = shared.variants[config.image_size, config.channels]
+    sides = split_places(shared.images, config.split)
+    ids = shared.images.table["image_id"].take(pa.array(sides.val)).to_pylist()
+    job |= {"val_ids": ids, "val_labels": shared.images.labels[sides.val]}
+    if workers == 1:
+        return ray.train.torch.TorchTrainer(
+            train_worker,
+            train_loop_config={**job, "shards": [whole_shard(shared.images, sides)]},
+            scaling_config=ray.train.ScalingConfig(num_workers=0),
+            datasets={"images_0": variant},
+        )
+    pixels = resident_pixels(variant, job["variant"], config.image_size, config.channels)
+    shards, datasets = cut_shards(shared.images, sides, pixels, workers)
+    return ray.train.torch.TorchTrainer(
+        train_worker,
+        train_loop_config={**job, "shards": shards},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=shared.slot.gpus_per_worker > 0,
+            resources_per_worker=worker_resources(shared.slot),
+        ),
+        dataset_config=ray.train.DataConfig(datasets_to_split=[]),  # they are shards already
+        datasets=datasets,
+        run_config=ray.train.RunConfig(
+            storage_path=tempfile.mkdtemp(prefix="raylab-train-"),
+            callbacks=[TuneReportCallback()],
+        ),
+    )
+
+
+def worker_resources(slot: Slot) -> dict[str, float]:
+    gpus = {"GPU": slot.gpus_per_worker} if slot.gpus_per_worker else {}
+    return {"CPU": float(slot.cpus_per_worker), **gpus}
+
+
+def train_worker(job: dict[str, Any]) -> None:
+    """One worker of a trial; the same for the only worker and for each of a group."""
+    torch.set_num_threads(job["cpus"])
+    world = len(job["shards"])
+    # In local mode, inside a Tune function, ray.train refuses to be asked for its context.
+    rank = ray.train.get_context().get_world_rank() if world > 1 else 0
+    config = TrialConfig.model_validate(job["config"])
+    shard: Shard = job["shards"][rank]
+    dataset = ray.train.get_dataset_shard(f"images_{rank}")
+    key = job["variant"] if world == 1 else job["trial_id"]
+    pixels = resident_pixels(dataset, key, config.image_size, config.channels)
+    data = TrainingData(
+        images=as_tensor(pixels),
+        labels=shard.labels,
+        train_rows=shard.train,
+        val_rows=shard.val,
+        classes=tuple(job["classes"]),
+        pixel_rows=shard.pixel_rows,
+    )
+    device = ray.train.torch.get_device()
+    collective = collective_for(rank, world, device)
+    best = Best()
+    reporter = Reporter(job, shard, config, collective, best, device)
+    try:
+        train(
+            config,
+            data,
+            device,
+            collective,
+            reporter.epoch,
+            reporter.resume_state(),
+            metric=job["metric"],
+            mode=metric_mode(job["metric"]),
+            best=best,
+        )
+    finally:
+        reporter.finish()
+
+
+def as_tensor(pixels: np.ndarray) -> torch.Tensor:
+    """The shared page as a tensor. It is read-only, and nothing in training writes to it."""
+    if not pixels.flags.writeable:
+        return torch.frombuffer(memoryview(pixels).cast("B"), dtype=torch.uint8).view(pixels.shape)
+    return torch.from_numpy(pixels)
+
+
+def collective_for(rank: int, world: int, device: torch.device) -> Collective:
+    """How the workers of this trial add up counts and average gradients."""
+    if world == 1:
+        return Collective()
+
+    def sum_counts(counts: np.ndarray) -> np.ndarray:
+        tensor = torch.from_numpy(np.asarray(counts, dtype=np.float64)).to(device)
+        torch.distributed.all_reduce(tensor)
+        return tensor.cpu().numpy()
+
+    def wrap(model: torch.nn.Module) -> torch.nn.Module:
+        ids = [device] if device.type == "cuda" else None
+        return torch.nn.parallel.DistributedDataParallel(model, device_ids=ids)
+
+    return Collective(rank=rank, world=world, sum_counts=sum_counts, wrap=wrap)
+
+
+class Reporter:
+    """Brings a worker's epochs to Tune, and its best epoch's predictions and weights to storage."""
+
+    def __init__(
+        self,
+        job: dict[str, Any],
+        shard: Shard,
+        config: TrialConfig,
+        collective: Collective,
+        best: Best,
+        device: torch.device,
+    ) -> None:
+        self.job, self.shard, self.config = job, shard, config
+        self.collective, self.best, self.device = collective, best, device
+        self.results = ResultsDirectory(job["results"])
+        self.last_checkpoint_at = time.monotonic()
+        self.written_epoch = 0
+        num_train = collective.sum_counts(np.array([len(shard.train)], dtype=np.float64))
+        self.constants = {
+            "num_train": int(num_train[0]),
+            "num_val": len(job["val_ids"]),
+            "num_workers": collective.world,
+            "device": device_name(device),
+        }
+
+    def resume_state(self) -> dict[str, Any] | None:
+        """The state to go on from, where an earlier process of this trial left one."""
+        if self.collective.world > 1:
+            checkpoint = ray.train.get_checkpoint()
+        else:
+            checkpoint = ray.tune.get_checkpoint()
+        if checkpoint is None:
+            return None
+        with checkpoint.as_directory() as folder:
+            state: dict[str, Any] = torch.load(Path(folder) / "state.pt", weights_only=True)
+        return state
+
+    def epoch(self, row: EpochRow, state: Callable[[], dict[str, Any]]) -> None:
+        """Report one epoch; ends by SystemExit if the scheduler prunes the trial here."""
+        metrics = {**asdict(row), **self.constants, "launched_at": self.job["launched_at"]}
+        if self.collective.world > 1:
+            self.write_predictions()  # a pruned worker group is not asked again
+        due = time.monotonic() - self.last_checkpoint_at > CHECKPOINT_EVERY_S
+        due = bool(self.collective.sum_counts(np.array([float(due)]))[0])
+        if not due or self.collective.rank:
+            self.send(metrics, None)
+            return
+        self.last_checkpoint_at = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="raylab-state-") as folder:
+            torch.save(state(), Path(folder) / "state.pt")
+            self.send(metrics, folder)
+
+    def send(self, metrics: dict[str, Any], folder: str | None) -> None:
+        if self.collective.world > 1:
+            checkpoint = ray.train.Checkpoint.from_directory(folder) if folder else None
+            ray.train.report(metrics, checkpoint=checkpoint)
+        else:
+            kept = ray.tune.Checkpoint.from_directory(folder) if folder else None
+            ray.tune.report(metrics, checkpoint=kept)
+
+    def finish(self) -> None:
+        """Leave the best epoch's predictions and weights behind, however the trial ended."""
+        if not self.best.epoch:
+            return
+        self.write_predictions()
+        if self.job["keep_weights"] and self.collective.rank == 0 and self.best.state:
+            self.write_weights()
+
+    def write_predictions(self) -> None:
+        """All workers bring their rows together; rank 0 writes the table."""
+        if self.best.epoch == self.written_epoch or self.best.probs is None:
+            return
+        self.written_epoch = self.best.epoch
+        probs = np.zeros((len(self.job["val_ids"]), self.best.probs.shape[1]), dtype=np.float64)
+        probs[self.shard.val_order] = self.best.probs
+        probs = self.collective.sum_counts(probs)
+        if self.collective.rank == 0:
+            classes = self.job["classes"]
+            labels = [classes[label] for label in self.job["val_labels"]]
+            self.results.write_predictions(
+                self.job["trial_id"], self.job["val_ids"], labels, probs, classes
+            )
+
+    def write_weights(self) -> None:
+        assert self.best.state is not None
+        with tempfile.TemporaryDirectory(prefix="raylab-model-") as folder:
+            save_model(Path(folder), self.config, tuple(self.job["classes"]), self.best.state)
+            target = self.results.checkpoint(self.job["trial_id"])
+            for file in sorted(Path(folder).iterdir()):
+                target.write_bytes(file.name, file.read_bytes())
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,394 @@
+"""From a trial config and uint8 images to epochs and the best epoch's model; the loop itself.
+
+B = images of one worker's batch, N = images held by this worker, K = classes.
+It knows neither Ray nor files: workers meet in `Collective`, results leave through `report`.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from raylab.config.trial import TrialConfig
+from raylab.errors import CannotFinish
+from raylab.training.augment import Augment
+from raylab.training.batches import batch_sizes, epoch_batches, num_batches
+from raylab.training.ema import Ema
+from raylab.training.epoch import Best, EpochRow
+from raylab.training.evaluate import Evaluation, evaluate
+from raylab.training.loss import balanced_weights, training_loss
+from raylab.training.metrics import accuracy, macro_f1
+from raylab.training.mixing import mix
+from raylab.training.model import build_model, set_train_mode
+from raylab.training.optim import Schedule, build_optimizer
+from raylab.training.pixels import Pixels
+from raylab.training.precision import resolve_amp
+from raylab.training.seeds import Purpose, seed_of
+
+# Without a second worker a diverged epoch is cut short; asking more often would stall a GPU.
+STEPS_BETWEEN_LOSS_CHECKS = 100
+
+State = dict[str, Any]
+"""All that resuming needs: tensors on the CPU, numbers, strings."""
+
+
+class DivergedError(CannotFinish):
+    """The loss is no longer a finite number; the text says where and at which learning rate."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The images one worker holds, and which of them train and validate.
+
+    images: uint8 (N, H, W, C), 0..255; may be a read-only view that trials share
+    labels: int64 (M,), 0..K-1
+    train_rows, val_rows: int64, positions in `labels`; with several workers this worker's only
+    pixel_rows: int64 (M,), each label's row of `images`, where identical images share one;
+    without it, M = N and they stand in the same order
+    """
+
+    images: torch.Tensor
+    labels: npt.NDArray[np.int64]
+    train_rows: npt.NDArray[np.int64]
+    val_rows: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    pixel_rows: npt.NDArray[np.int64] | None = None
+
+
+def _alone(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return counts
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    return module
+
+
+@dataclass
+class Collective:
+    """How this worker meets the others; the default is a worker that is alone."""
+
+    rank: int = 0
+    world: int = 1
+    sum_counts: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] = _alone
+    """All-reduce: the sum over the workers of a float64 array."""
+    wrap: Callable[[nn.Module], nn.Module] = _unwrapped
+    """DistributedDataParallel or the module itself; it must average gradients over workers."""
+
+    def average_buffers(self, module: nn.Module) -> None:
+        """BatchNorm statistics become the workers' mean, so that all validate the same model."""
+        if self.world == 1:
+            return
+        buffers = [b for b in module.buffers() if b.is_floating_point() and b.numel()]
+        if not buffers:
+            return
+        flat = torch.cat([b.detach().double().flatten() for b in buffers]).cpu().numpy()
+        mean = torch.from_numpy(self.sum_counts(flat) / self.world)
+        sizes = [b.numel() for b in buffers]
+        for buffer, part in zip(buffers, torch.split(mean, sizes), strict=True):
+            buffer.copy_(part.view_as(buffer))
+
+
+@dataclass
+class Outcome:
+    """A finished trial's training."""
+
+    best_epoch: int
+    best_probs: npt.NDArray[np.float32]
+    best_state: dict[str, torch.Tensor] | None
+    epochs: list[EpochRow] = field(default_factory=list)
+
+
+Report = Callable[[EpochRow, Callable[[], State]], None]
+
+
+def train(
+    config: TrialConfig,
+    data: TrainingData,
+    device: torch.device,
+    collective: Collective,
+    report: Report,
+    resume: State | None = None,
+    *,
+    metric: str = "val_accuracy",
+    mode: Literal["max", "min"] = "max",
+    best: Best | None = None,
+) -> Outcome:
+    """Train one trial; `report(row, state)` is called after every epoch, on every worker.
+
+    `state()` gives what `resume` takes, per worker: epochs after it are the same bit for bit.
+    Raises DivergedError when a loss is nan or inf, ValueError when config and model disagree.
+    """
+    best = best if best is not None else Best()
+    with _fast_convolutions(device):
+        learner = Learner(config, data, device, collective)
+        rows = learner.restore(resume, best) if resume is not None else []
+        for epoch in range(len(rows) + 1, config.epochs + 1):
+            began = time.perf_counter()
+            learned = learner.learn(epoch)
+            row, evaluation = learner.validate(epoch, learned, began)
+            value = float(getattr(row, metric))
+            if best.is_beaten_by(value, mode):
+                best.epoch, best.value = epoch, value
+                best.probs, best.state = evaluation.probs, learner.weights()
+            rows.append(row)
+            report(row, lambda: learner.state(rows, best))
+    assert best.probs is not None
+    return Outcome(best.epoch, best.probs, best.state, rows)
+
+
+@contextlib.contextmanager
+def _fast_convolutions(device: torch.device) -> Iterator[None]:
+    """Shapes repeat every step, so cuDNN may measure its algorithms once."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True):
+        yield
+
+
+@dataclass(frozen=True)
+class Learned:
+    """One epoch's training sums over all workers."""
+
+    loss: float
+    accuracy: float
+    num_images: int
+    seconds: float
+    lr: float
+
+
+class Learner:
+    """Model, optimiser and data of one trial on one worker."""
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        data: TrainingData,
+        device: torch.device,
+        collective: Collective,
+    ) -> None:
+        self.config, self.data, self.device, self.collective = config, data, device, collective
+        torch.manual_seed(seed_of(config.seed, Purpose.INIT))  # the same on every worker
+        model = build_model(config, len(data.classes)).to(device)
+        self.model = model.to(memory_format=torch.channels_last)
+        self.pixels = Pixels(data.images, config, device, data.pixel_rows)
+        self.labels = torch.tensor(data.labels, device=device)
+        self.augment = Augment(config.augment)
+        self.amp = resolve_amp(config, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp is torch.float16)
+        self.optimizer = build_optimizer(self.model, config)
+        self.ema = Ema(self.model, config.ema_decay) if config.ema_decay > 0 else None
+        self._count_images()
+        self.schedule = Schedule(config, self.optimizer, self.num_steps)
+        self.weights_per_class = self._class_weights()
+        self.wrapped: nn.Module | None = None
+
+    def _count_images(self) -> None:
+        """Every worker takes the same number of steps, and knows each global batch's size."""
+        counts = np.zeros(self.collective.world)
+        counts[self.collective.rank] = len(self.data.train_rows)
+        per_rank = [int(n) for n in self.collective.sum_counts(counts)]
+        if min(per_rank) == 0:
+            raise ValueError(f"a worker has no training image (images per worker: {per_rank})")
+        self.num_train = sum(per_rank)
+        self.num_steps = min(num_batches(self.num_train, self.config.batch_size), *per_rank)
+        sizes = [batch_sizes(n, self.num_steps) for n in per_rank]
+        self.global_sizes = [int(n) for n in np.sum(sizes, axis=0)]
+
+    def _class_weights(self) -> torch.Tensor | None:
+        if self.config.class_weights == "none":
+            return None
+        own = np.bincount(
+            self.data.labels[self.data.train_rows], minlength=len(self.data.classes)
+        ).astype(np.float64)
+        weights = balanced_weights(self.collective.sum_counts(own))
+        return torch.from_numpy(weights).float().to(self.device)
+
+    def learn(self, epoch: int) -> Learned:
+        """One pass over the training images."""
+        began = time.perf_counter()
+        if self.wrapped is None:  # after a resume has loaded its weights
+            self.wrapped = self.collective.wrap(self.model)
+        set_train_mode(self.wrapped)
+        seed, rank = self.config.seed, self.collective.rank
+        torch.manual_seed(seed_of(seed, Purpose.DROPOUT, epoch, rank))
+        generator = torch.Generator(self.device)
+        generator.manual_seed(seed_of(seed, Purpose.AUGMENT, epoch, rank))
+        rng = np.random.default_rng(seed_of(seed, Purpose.MIX, epoch, rank))
+        losses = torch.zeros(self.num_steps, device=self.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        for step, rows in enumerate(self._batches(epoch)):
+            self.schedule.set_lr(epoch, step)
+            images, targets = self._inputs(rows, generator, rng)
+            losses[step], hits = self._step(images, targets, self.global_sizes[step])
+            correct += hits
+            if self.collective.world == 1 and step % STEPS_BETWEEN_LOSS_CHECKS == 1:
+                self._check_finite(losses[: step + 1].cpu().numpy(), epoch)
+        return self._sum_up(epoch, losses, int(correct), began)
+
+    def _batches(self, epoch: int) -> Iterator[torch.Tensor]:
+        """This worker's rows of each step; the epoch's order goes to the device in one copy."""
+        rows = self.data.train_rows
+        batches = epoch_batches(
+            self.data.labels[rows],
+            self.config.batch_size,
+            self.config.sampler,
+            seed_of(self.config.seed, Purpose.ORDER, rank=self.collective.rank),
+            epoch,
+            num_steps=self.num_steps,
+        )
+        order = torch.from_numpy(rows[np.concatenate(batches)]).to(self.device)
+        yield from torch.split(order, [len(batch) for batch in batches])
+
+    def _inputs(
+        self, rows: torch.Tensor, generator: torch.Generator, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Augmented, mixed, normalised (B, C, H, W), and labels (B,) or soft targets (B, K)."""
+        images = self.augment(self.pixels.take(rows), generator)
+        targets = self.labels.index_select(0, rows)
+        if self.config.mixup > 0 or self.config.cutmix > 0:
+            num_classes = len(self.data.classes)
+            images, targets = mix(
+                images, targets, num_classes, self.config.mixup, self.config.cutmix, rng
+            )
+        return self.pixels.normalize(images), targets
+
+    def _step(
+        self, images: torch.Tensor, targets: torch.Tensor, global_size: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One optimiser step; gives the loss summed over this worker's images, and its hits."""
+        assert self.wrapped is not None
+        with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
+            logits = self.wrapped(images)
+        loss = training_loss(
+            logits.float(), targets, self.weights_per_class, self.config.label_smoothing
+        )
+        self.optimizer.zero_grad()
+        # Workers average gradients; times world / global size it is the global batch's mean.
+        share = self.collective.world / global_size
+        torch.autograd.backward(self.scaler.scale(loss * share))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.ema is not None:
+            self.ema.update(self.model)
+        labels = targets if targets.ndim == 1 else targets.argmax(1)
+        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+    def _check_finite(self, losses: npt.NDArray[Any], epoch: int) -> None:
+        """losses: (steps,), summed over images."""
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if len(bad):
+            raise DivergedError(
+                f"loss became {losses[bad[0]]} in epoch {epoch}, step {bad[0] + 1} of "
+                f"{self.num_steps}; lr {self.schedule.lr:g}, try a smaller one"
+            )
+
+    def _sum_up(self, epoch: int, losses: torch.Tensor, correct: int, began: float) -> Learned:
+        own = np.append(losses.cpu().numpy().astype(np.float64), correct)
+        sums = self.collective.sum_counts(own)
+        self._check_finite(sums[:-1], epoch)
+        return Learned(
+            loss=float(sums[:-1].sum()) / self.num_train,
+            accuracy=float(sums[-1]) / self.num_train,
+            num_images=self.num_train,
+            seconds=time.perf_counter() - began,
+            lr=self.schedule.lr,
+        )
+
+    @property
+    def validated(self) -> nn.Module:
+        """The model that is validated and kept."""
+        return self.ema.module if self.ema is not None else self.model
+
+    def validate(self, epoch: int, learned: Learned, began: float) -> tuple[EpochRow, Evaluation]:
+        """Exact over the whole validation split: counts and losses add up over the workers."""
+        self.collective.average_buffers(self.validated)
+        own = evaluate(
+            self.validated,
+            self.pixels,
+            self.data.labels,
+            self.data.val_rows,
+            len(self.data.classes),
+            tta=self.config.tta,
+            amp=self.amp,
+        )
+        sums = self.collective.sum_counts(np.append(own.counts.ravel(), own.loss_sum))
+        counts = np.rint(sums[:-1]).astype(np.int64).reshape(own.counts.shape)
+        val_loss = float(sums[-1]) / max(1, int(counts.sum()))
+        if not math.isfinite(val_loss):
+            raise DivergedError(
+                f"val_loss became {val_loss} in epoch {epoch}; lr {learned.lr:g}, try a smaller one"
+            )
+        self.schedule.end_epoch(val_loss)
+        return EpochRow(
+            epoch=epoch,
+            train_loss=learned.loss,
+            train_accuracy=learned.accuracy,
+            val_loss=val_loss,
+            val_accuracy=accuracy(counts),
+            val_macro_f1=macro_f1(counts),
+            lr=learned.lr,
+            seconds=time.perf_counter() - began,
+            train_images_per_s=learned.num_images / max(learned.seconds, 1e-9),
+        ), own
+
+    def weights(self) -> dict[str, torch.Tensor] | None:
+        """A copy on the CPU of the validated model's state dict; None but on rank 0."""
+        if self.collective.rank != 0:
+            return None
+        copies: dict[str, torch.Tensor] = to_cpu(self.validated.state_dict())
+        return copies
+
+    def state(self, rows: list[EpochRow], best: Best) -> State:
+        """Everything `restore` needs, on the CPU and detached from what goes on learning."""
+        return {
+            "rank": self.collective.rank,
+            "epoch": len(rows),
+            "epochs": [asdict(row) for row in rows],
+            "model": to_cpu(self.model.state_dict()),
+            "ema": to_cpu(self.ema.state_dict()) if self.ema is not None else None,
+            "optimizer": to_cpu(self.optimizer.state_dict()),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "best": {
+                "epoch": best.epoch,
+                "value": best.value,
+                "probs": None if best.probs is None else torch.from_numpy(best.probs),
+                "state": best.state,
+            },
+        }
+
+    def restore(self, state: State, best: Best) -> list[EpochRow]:
+        """Go on where `state` was taken; gives the epochs so far."""
+        if state["rank"] != self.collective.rank:
+            raise ValueError(
+                f"the state of rank {state['rank']} was given to rank {self.collective.rank}"
+            )
+        self.model.load_state_dict(state["model"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+        kept = state["best"]
+        best.epoch, best.value, best.state = kept["epoch"], kept["value"], kept["state"]
+        best.probs = None if kept["probs"] is None else kept["probs"].numpy()
+        return [EpochRow(**row) for row in state["epochs"]]
+
+
+def to_cpu(value: Any) -> Any:
+    """A copy of a nest of dicts and lists, its tensors cloned to the CPU."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: to_cpu(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(to_cpu(part) for part in value)
+    return value

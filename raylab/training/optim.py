@@ -1,0 +1,95 @@
+"""From a trial config to its optimiser and the learning rate of every step."""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from raylab.config.trial import TrialConfig
+
+WARMUP_START_FRAC = 0.01
+PLATEAU_EPOCHS = 3
+PLATEAU_FACTOR = 0.5
+
+
+def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.Optimizer:
+    """The optimiser over what learns; biases and norms are not decayed (as in timm)."""
+    learning = [p for p in model.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in learning if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    lr, momentum, betas = config.lr, config.momentum, (config.momentum, 0.999)
+    match config.optimizer:
+        case "sgd":
+            return torch.optim.SGD(
+                groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True
+            )
+        case "adam":
+            return torch.optim.Adam(groups, lr=lr, betas=betas, fused=True)
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
+        case "nadam":
+            return torch.optim.NAdam(groups, lr=lr, betas=betas, foreach=True)
+        case "radam":
+            return torch.optim.RAdam(groups, lr=lr, betas=betas, foreach=True)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, lr=lr, momentum=momentum, foreach=True)
+
+
+def lr_factor(config: TrialConfig, elapsed_epochs: float) -> float:
+    """The share of the peak `lr` after that many epochs (a fraction); plateau steps apart."""
+    warmup, total = config.warmup_epochs, config.epochs
+    if elapsed_epochs < warmup:
+        return WARMUP_START_FRAC + (1 - WARMUP_START_FRAC) * elapsed_epochs / warmup
+    if config.lr_schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (elapsed_epochs - warmup) / (total - warmup)))
+    if config.lr_schedule == "step":
+        return 0.1 ** ((elapsed_epochs >= total / 2) + (elapsed_epochs >= total * 3 / 4))
+    return 1.0
+
+
+class Schedule:
+    """Sets the learning rate before each step; hears of each epoch's val_loss."""
+
+    def __init__(
+        self, config: TrialConfig, optimizer: torch.optim.Optimizer, steps_per_epoch: int
+    ) -> None:
+        self.config, self.optimizer, self.steps_per_epoch = config, optimizer, steps_per_epoch
+        self.lr = config.lr
+        self.factor = 1.0
+        self.best_loss = math.inf
+        self.num_bad_epochs = 0
+
+    def set_lr(self, epoch: int, step: int) -> None:
+        """epoch is 1-based, step counts from 0 within the epoch."""
+        elapsed_epochs = epoch - 1 + step / self.steps_per_epoch
+        self.lr = self.config.lr * lr_factor(self.config, elapsed_epochs) * self.factor
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr
+
+    def end_epoch(self, val_loss: float) -> None:
+        """Only `plateau` listens: the rate halves when 3 epochs brought no better val_loss."""
+        if self.config.lr_schedule != "plateau":
+            return
+        if val_loss < self.best_loss:
+            self.best_loss, self.num_bad_epochs = val_loss, 0
+            return
+        self.num_bad_epochs += 1
+        if self.num_bad_epochs == PLATEAU_EPOCHS:
+            self.factor, self.num_bad_epochs = self.factor * PLATEAU_FACTOR, 0
+
+    def state_dict(self) -> dict[str, float]:
+        """What the epochs so far have changed."""
+        return {
+            "factor": self.factor,
+            "best_loss": self.best_loss,
+            "num_bad_epochs": self.num_bad_epochs,
+        }
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.factor, self.best_loss = state["factor"], state["best_loss"]
+        self.num_bad_epochs = int(state["num_bad_epochs"])

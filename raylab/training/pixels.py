@@ -1,0 +1,60 @@
+"""From uint8 images in memory to float batches on the device; nothing is decoded or loaded here.
+
+B = images of a batch, C = channels, H = W = side in px.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from raylab.config.trial import TrialConfig
+from raylab.training.model import normalization
+
+# The rest of a GPU's free memory is left to activations and the optimiser.
+RESIDENT_FRACTION = 0.4
+
+
+class Pixels:
+    """All images of a worker; on a GPU they live there if they fit."""
+
+    def __init__(
+        self,
+        images: torch.Tensor,
+        config: TrialConfig,
+        device: torch.device,
+        pixel_rows: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """images: uint8 (N, H, W, C), 0..255; pixel_rows: int64 (M,), where image m's pixels are."""
+        assert images.dtype == torch.uint8
+        assert images.ndim == 4
+        self.device = device
+        self.images = images.to(device) if _fits(images, device) else images
+        self.pixel_rows = None
+        if pixel_rows is not None:
+            self.pixel_rows = torch.from_numpy(pixel_rows).to(self.images.device)
+        mean, std = normalization(config)
+        self.mean = torch.tensor(mean, device=device).view(1, -1, 1, 1)
+        self.std = torch.tensor(std, device=device).view(1, -1, 1, 1)
+
+    def take(self, rows: torch.Tensor) -> torch.Tensor:
+        """float32 (B, C, H, W), 0..1, channels last; rows: int64 (B,)."""
+        rows = rows.to(self.images.device)
+        if self.pixel_rows is not None:
+            rows = self.pixel_rows.index_select(0, rows)
+        taken = self.images.index_select(0, rows)
+        if taken.device != self.device:
+            taken = taken.pin_memory().to(self.device, non_blocking=True)
+        # (B, H, W, C) seen as (B, C, H, W) is channels-last memory already: nothing moves.
+        return taken.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+        """images: float32 (B, C, H, W), 0..1; gives what the model was made for."""
+        out = (images - self.mean).div_(self.std)
+        return out.contiguous(memory_format=torch.channels_last)
+
+
+def _fits(images: torch.Tensor, device: torch.device) -> bool:
+    if device.type != "cuda" or images.device.type == "cuda":
+        return True
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return images.nbytes <= RESIDENT_FRACTION * free_bytes

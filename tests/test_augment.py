@@ -1,0 +1,125 @@
+"""Augmentation: drawn per image, reproducible, within 0..1, and each operation does its own."""
+
+import numpy as np
+import pytest
+import torch
+
+from raylab.config.trial import AUGMENT_PRESETS, AugmentConfig
+from raylab.training.affine import resample
+from raylab.training.augment import Augment
+from raylab.training.mixing import mix
+from raylab.training.trivial import OPERATIONS, Trivial
+
+torch.set_num_threads(1)
+
+OPERATIONS_ALONE = {
+    "flip": AugmentConfig(flip=0.5),
+    "rotate": AugmentConfig(rotate_deg=20),
+    "shift": AugmentConfig(shift_frac=0.2),
+    "jitter": AugmentConfig(jitter=0.3),
+    "crop": AugmentConfig(crop_scale=0.5),
+    "erase": AugmentConfig(erase=0.5),
+    "trivial": AugmentConfig(trivial=True),
+}
+RANDOM = OPERATIONS_ALONE | {k: v for k, v in AUGMENT_PRESETS.items() if k != "none"}
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def copies(num_images=64, channels=3):
+    """The same smooth, unsymmetric picture num_images times."""
+    y, x = torch.meshgrid(torch.linspace(0.1, 0.9, 16), torch.linspace(0, 0.6, 16), indexing="ij")
+    image = torch.stack([y, x, (x + y) / 3])[:channels]
+    return image.expand(num_images, -1, -1, -1).contiguous()
+
+
+def test_none_changes_nothing():
+    assert torch.equal(Augment(AUGMENT_PRESETS["none"])(copies(), generator()), copies())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("config", RANDOM.values(), ids=RANDOM)
+def test_images_of_one_batch_differ_and_stay_in_range(config, channels):
+    out = Augment(config)(copies(channels=channels), generator())
+    assert out.shape == copies(channels=channels).shape
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert len({tuple(image.flatten().tolist()) for image in out}) > (1 if config.flip else 10)
+
+
+@pytest.mark.parametrize("config", RANDOM.values(), ids=RANDOM)
+def test_same_generator_seed_gives_the_same_images(config):
+    augment = Augment(config)
+    assert torch.equal(augment(copies(), generator(1)), augment(copies(), generator(1)))
+    assert not torch.equal(augment(copies(), generator(1)), augment(copies(), generator(2)))
+
+
+@pytest.mark.parametrize("config", RANDOM.values(), ids=RANDOM)
+def test_the_given_images_are_not_written_to(config):
+    images = copies()
+    Augment(config)(images, generator())
+    assert torch.equal(images, copies())
+
+
+@pytest.mark.parametrize("extra", [{}, {"rotate_deg": 1e-9}], ids=["by copy", "by resampling"])
+def test_flip_mirrors_its_share_of_the_images(extra):
+    images = torch.rand(1, 3, 16, 16).expand(200, -1, -1, -1)
+    out = Augment(AugmentConfig(flip=0.25, **extra))(images, generator())
+    mirrored = (out - images.flip(3)).abs().amax((1, 2, 3)) < 1e-4
+    same = (out - images).abs().amax((1, 2, 3)) < 1e-4
+    assert bool((mirrored | same).all())
+    assert 30 <= int(mirrored.sum()) <= 70
+
+
+def test_resampling_by_the_identity_changes_nothing():
+    images = torch.rand(2, 3, 16, 16)
+    assert torch.allclose(resample(images, torch.eye(3).expand(2, 3, 3)), images, atol=1e-5)
+
+
+def test_rotation_by_a_right_angle_is_rot90():
+    images = torch.rand(1, 1, 8, 8)
+    matrix = torch.tensor([[[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]])
+    turned = resample(images, matrix)
+    either = [torch.allclose(turned, images.rot90(k, (2, 3)), atol=1e-5) for k in (1, 3)]
+    assert any(either)
+
+
+def test_erasing_leaves_the_other_images_alone_and_fills_2_to_20_percent():
+    images = torch.full((300, 1, 32, 32), 0.5)
+    out = Augment(AugmentConfig(erase=0.5))(images, generator())
+    share = (out != images).float().mean((1, 2, 3))
+    erased = share[share > 0]
+    assert 110 <= len(erased) <= 190
+    assert erased.min() > 0.005
+    assert erased.max() < 0.23
+
+
+def test_jitter_keeps_geometry_and_crop_keeps_colours():
+    flat = torch.full((8, 3, 16, 16), 0.5)
+    jittered = Augment(AugmentConfig(jitter=0.3))(flat, generator())
+    assert jittered.std((2, 3)).max() < 1e-6
+    moved = Augment(AugmentConfig(crop_scale=0.5, rotate_deg=30, shift_frac=0.3))(flat, generator())
+    assert torch.allclose(moved, flat, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_each_trivial_operation_changes_the_images_but_identity(name):
+    images = copies(4) * 0.8 + 0.05
+    operation = torch.full((4,), OPERATIONS.index(name))
+    trivial = Trivial(operation, torch.tensor([-0.9, -0.4, 0.4, 0.9]))
+    out = trivial.recolour(resample(images, trivial.matrix))
+    assert torch.allclose(out, images, atol=1e-5) == (name == "identity")
+
+
+@pytest.mark.parametrize(("mixup", "cutmix"), [(0.4, 0), (0, 1.0), (0.4, 1.0)])
+def test_mixing_keeps_targets_in_step_with_the_pixels(mixup, cutmix):
+    # Class k is an image of value k: the mean pixel must be the mean under the soft target.
+    labels = torch.arange(4).repeat(4)
+    images = labels.float().view(-1, 1, 1, 1).expand(-1, 1, 12, 12)
+    rng = np.random.default_rng(3)
+    for _ in range(8):
+        mixed, targets = mix(images, labels, 4, mixup, cutmix, rng)
+        assert torch.allclose(targets.sum(1), torch.ones(16))
+        assert torch.allclose(targets @ torch.arange(4.0), mixed.mean((1, 2, 3)), atol=1e-4)

@@ -1,0 +1,43 @@
+"""The shipped grids: each reads, says what it asks, and has the trials its header states."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from raylab.config.expand import count_trials, differing_fields, expand
+from raylab.config.grid import read_grid
+
+GRIDS = sorted((Path(__file__).parent.parent / "grids").glob("*.yaml"))
+
+
+def test_every_question_of_the_week_has_its_grid() -> None:
+    asked = {"aug", "models", "split", "epochs", "lr", "image_size", "history", "asha"}
+    assert {path.stem for path in GRIDS} >= asked | {"quickstart"}
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_grid_has_the_trials_its_header_states(path: Path) -> None:
+    header = path.read_text(encoding="utf-8").splitlines()[0]
+    stated = re.fullmatch(r"# .*\?  \((\d+) trials\)", header)
+    assert stated, header
+    sweep = read_grid(path)
+    configs = list(expand(sweep))
+    assert len(configs) == len(set(map(str, configs))) == int(stated[1]) == count_trials(sweep)
+    assert sweep.name == path.stem
+    assert sweep.data == "toy"
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_grid_differs_in_what_it_sweeps(path: Path) -> None:
+    sweep = read_grid(path)
+    swept = {*sweep.axes, *(key for group in sweep.zip for key in group)}
+    if len(sweep.seeds) > 1:
+        swept.add("seed")
+    follows = {"split.val"} if "split.train" in swept else set()
+    assert set(differing_fields(expand(sweep))) == swept | follows
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_grid_runs_on_any_source(path: Path, tmp_path: Path) -> None:
+    assert read_grid(path, data=str(tmp_path)).data == str(tmp_path)

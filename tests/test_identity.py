@@ -1,0 +1,103 @@
+"""A trial's identity: what is learned and nothing else, for good."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raylab.config.identity import digest, family_id, trial_id
+from raylab.config.trial import TrialConfig
+
+CHANGES: dict[str, Any] = {
+    "model": "cnn",
+    "pretrained": True,
+    "drop_rate": 0.5,
+    "drop_path_rate": 0.1,
+    "train_layers": ("layer4", "fc"),
+    "image_size": 48,
+    "channels": 1,
+    "split": {"seed": 1},
+    "augment": "light",
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "label_smoothing": 0.1,
+    "sampler": "proportional",
+    "class_weights": "balanced",
+    "batch_size": 64,
+    "epochs": 21,
+    "optimizer": "sgd",
+    "lr": 1e-4,
+    "weight_decay": 0.0,
+    "momentum": 0.8,
+    "lr_schedule": "step",
+    "warmup_epochs": 1.5,
+    "ema_decay": 0.99,
+    "tta": "flip",
+    "amp": "none",
+    "seed": 1,
+}
+
+
+def test_the_changes_cover_every_field() -> None:
+    assert set(CHANGES) == set(TrialConfig.model_fields)
+
+
+def test_every_learned_field_changes_the_identity() -> None:
+    ids = [trial_id(TrialConfig.model_validate({k: v}), "data") for k, v in CHANGES.items()]
+    ids.append(trial_id(TrialConfig(), "data"))
+    ids.append(trial_id(TrialConfig(), "other data"))
+    assert len(set(ids)) == len(CHANGES) + 2
+
+
+@pytest.mark.parametrize("strategy", ["auto", "stratified", "random", "group", "given"])
+@pytest.mark.parametrize("train", [0.7, 0.8])
+def test_every_part_of_the_split_changes_the_identity(strategy: str, train: float) -> None:
+    config = TrialConfig.model_validate({"split": {"strategy": strategy, "train": train}})
+    same = (strategy, train) == ("auto", 0.8)
+    assert (trial_id(config, "data") == trial_id(TrialConfig(), "data")) == same
+
+
+def test_the_family_forgets_the_seed_only() -> None:
+    families = {
+        key: family_id(TrialConfig.model_validate({key: value}), "data")
+        for key, value in CHANGES.items()
+    }
+    assert families.pop("seed") == family_id(TrialConfig(), "data")
+    assert len({*families.values(), family_id(TrialConfig(), "data")}) == len(CHANGES)
+
+
+@given(st.permutations(list(CHANGES)))
+def test_key_order_is_moot(keys: list[str]) -> None:
+    config = TrialConfig.model_validate({key: CHANGES[key] for key in keys})
+    assert trial_id(config, "data") == trial_id(TrialConfig.model_validate(CHANGES), "data")
+
+
+@given(st.dictionaries(st.text(max_size=4), st.integers() | st.booleans(), max_size=5))
+def test_digest_is_independent_of_order(values: dict[str, Any]) -> None:
+    assert digest(values) == digest(dict(reversed(values.items())))
+    assert len(digest(values)) == 12
+
+
+def test_a_config_written_and_read_again_keeps_its_identity() -> None:
+    config = TrialConfig.model_validate(CHANGES)
+    again = TrialConfig.model_validate_json(config.model_dump_json())
+    assert again == config
+    assert trial_id(again, "data") == trial_id(config, "data")
+
+
+def test_the_same_thing_said_otherwise_is_the_same_trial() -> None:
+    said = [
+        {"augment": "light", "lr": 1},
+        {"augment": {"preset": "light"}, "lr": 1.0},
+        {"augment": {"flip": 0.5, "rotate_deg": 5, "jitter": 0.1}, "lr": 1},
+        {"augment": {"preset": "erase", "erase": 0}, "lr": 1, "split": {"train": 0.8}},
+    ]
+    assert len({trial_id(TrialConfig.model_validate(given), "data") for given in said}) == 1
+
+
+def test_pinned_identities() -> None:
+    # A change here means that no earlier result is found again: raise LEARNING_VERSION knowingly.
+    assert trial_id(TrialConfig(), "0123456789ab") == "70dd1a50c861"
+    assert family_id(TrialConfig(), "0123456789ab") == "6c4cb27f77a4"
+    assert trial_id(TrialConfig.model_validate(CHANGES), "0123456789ab") == "6ff630f6792c"

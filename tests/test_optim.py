@@ -1,0 +1,100 @@
+"""Optimiser and schedule: the learning rate of every step, and what is decayed."""
+
+import numpy as np
+import pytest
+import torch
+
+from raylab.config.trial import TrialConfig
+from raylab.training.ema import Ema
+from raylab.training.optim import Schedule, build_optimizer, lr_factor
+
+torch.set_num_threads(1)
+
+STEPS = 4
+
+
+def rates(losses=None, **fields):
+    config = TrialConfig(**fields)
+    optimizer = build_optimizer(torch.nn.Linear(2, 2), config)
+    schedule = Schedule(config, optimizer, STEPS)
+    seen = []
+    for epoch in range(1, config.epochs + 1):
+        for step in range(STEPS):
+            schedule.set_lr(epoch, step)
+            seen.append(optimizer.param_groups[0]["lr"])
+        schedule.end_epoch(losses[epoch - 1] if losses else 1 / epoch)
+    return np.array(seen).reshape(config.epochs, STEPS)
+
+
+def test_constant_stays():
+    assert np.all(rates(lr_schedule="constant", epochs=3, lr=0.1) == 0.1)
+
+
+def test_cosine_falls_from_peak_to_zero():
+    lr = rates(lr_schedule="cosine", epochs=10, lr=0.1).ravel()
+    assert lr[0] == 0.1
+    assert np.all(np.diff(lr) < 0)
+    assert lr[20] == pytest.approx(0.05)
+    assert lr_factor(TrialConfig(epochs=10), 10) == pytest.approx(0)
+
+
+def test_step_falls_tenfold_at_half_and_three_quarters():
+    lr = rates(lr_schedule="step", epochs=8, lr=1)[:, 0]
+    assert lr == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_plateau_halves_after_three_epochs_without_a_better_loss():
+    losses = [1, 0.5, 0.6, 0.5, 0.7, 0.4, 0.3, 0.2]
+    lr = rates(losses, lr_schedule="plateau", epochs=8, lr=1)[:, 0]
+    assert lr.tolist() == [1, 1, 1, 1, 1, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step", "plateau"])
+def test_warmup_climbs_linearly_from_a_hundredth(schedule):
+    lr = rates(lr_schedule=schedule, epochs=10, warmup_epochs=1.5, lr=1).ravel()
+    assert lr[0] == pytest.approx(0.01)
+    assert np.diff(lr[:7]) == pytest.approx(np.full(6, 0.99 / 6))
+    assert lr[6] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("sgd", torch.optim.SGD),
+        ("adam", torch.optim.Adam),
+        ("adamw", torch.optim.AdamW),
+        ("nadam", torch.optim.NAdam),
+        ("radam", torch.optim.RAdam),
+        ("rmsprop", torch.optim.RMSprop),
+    ],
+)
+def test_optimizer_has_momentum_and_decays_matrices_only(name, kind):
+    config = TrialConfig(optimizer=name, momentum=0.7, weight_decay=0.3)
+    optimizer = build_optimizer(torch.nn.Linear(3, 2), config)
+    assert type(optimizer) is kind
+    matrices, vectors = optimizer.param_groups
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.3, 0)
+    assert matrices.get("momentum", matrices.get("betas", (None,))) in (0.7, (0.7, 0.999))
+    assert matrices.get("nesterov", True) is True
+
+
+def test_frozen_parameters_are_not_given_to_the_optimizer():
+    model = torch.nn.Linear(3, 2)
+    model.weight.requires_grad_(False)
+    groups = build_optimizer(model, TrialConfig()).param_groups
+    assert [len(group["params"]) for group in groups] == [1]
+
+
+def test_ema_moves_towards_the_model_and_reaches_its_decay():
+    model = torch.nn.BatchNorm1d(1)
+    ema = Ema(model, decay=0.9)
+    with torch.no_grad():
+        model.weight.fill_(2)
+    model.num_batches_tracked.fill_(7)
+    ema.update(model)
+    assert ema.module.weight.item() == pytest.approx(1 + (1 - 2 / 11))
+    assert ema.module.num_batches_tracked.item() == 7
+    ema.num_updates = 10_000
+    before = ema.module.weight.item()
+    ema.update(model)
+    assert ema.module.weight.item() == pytest.approx(before + 0.1 * (2 - before))

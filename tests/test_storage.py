@@ -1,0 +1,123 @@
+"""Folder: whole files, the same behaviour on a disk and behind a URI."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import fs
+
+from raylab import storage
+from raylab.storage import Folder
+
+
+@pytest.fixture(params=["local", "remote"])
+def folder(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Folder:
+    if request.param == "local":
+        return Folder(tmp_path / "results")
+    # Stands in for s3://: everything that goes through pyarrow's filesystems, on a disk.
+    local = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+
+    def opened(location: str) -> tuple[fs.FileSystem, str]:
+        return local, location.removeprefix("s3://")
+
+    monkeypatch.setattr(storage, "_open", opened)
+    return Folder("s3://bucket/results")
+
+
+def test_reads_what_was_written(folder: Folder) -> None:
+    table = pa.table({"a": [1, 2], "b": ["기쁨", None]})
+    folder.write_bytes("logs/one.log", b"text")
+    folder.write_table("tables/t.parquet", table)
+    folder.write_json("environment.json", {"name": "슬픔", "n": 1})
+    assert folder.read_bytes("logs/one.log") == b"text"
+    assert folder.read_table("tables/t.parquet").equals(table)
+    assert folder.read_table("tables/t.parquet", columns=["b"]).column_names == ["b"]
+    assert folder.read_json("environment.json") == {"name": "슬픔", "n": 1}
+
+
+def test_names_are_recursive_relative_and_filtered_by_prefix(folder: Folder) -> None:
+    assert folder.names() == []
+    for name in ("b.txt", "records/2.json", "records/1.json", "records-old/1.json"):
+        folder.write_bytes(name, b"")
+    assert folder.names("records/") == ["records/1.json", "records/2.json"]
+    assert folder.names("rec") == ["records-old/1.json", "records/1.json", "records/2.json"]
+    assert len(folder.names()) == 4
+    assert folder.names("none/") == []
+
+
+def test_missing_file_is_file_not_found(folder: Folder) -> None:
+    assert not folder.exists("none")
+    with pytest.raises(FileNotFoundError):
+        folder.read_bytes("none")
+    with pytest.raises(FileNotFoundError):
+        folder.read_table("none.parquet")
+
+
+def test_delete_takes_files_folders_and_nothing(folder: Folder) -> None:
+    folder.write_bytes("a.txt", b"")
+    folder.write_bytes("many/b.txt", b"")
+    folder.write_bytes("many/deep/c.txt", b"")
+    for name in ("a.txt", "many", "none"):
+        folder.delete(name)
+    assert folder.names() == []
+    assert not folder.exists("many")
+
+
+def test_child_is_the_folder_below(folder: Folder) -> None:
+    folder.child("checkpoints/abc").write_bytes("w.bin", b"x")
+    assert folder.names() == ["checkpoints/abc/w.bin"]
+
+
+def test_failed_write_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(tmp_path)
+    folder.write_bytes("a.txt", b"old")
+
+    def full(source: str, target: str) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="disk full"):
+        folder.write_bytes("a.txt", b"new")
+    assert folder.read_bytes("a.txt") == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_half_written_file_of_a_killed_writer_is_not_listed(tmp_path: Path) -> None:
+    (tmp_path / f".1234{storage.UNFINISHED_SUFFIX}").write_bytes(b"half")
+    assert Folder(tmp_path).names() == []
+
+
+def test_folder_named_like_a_partition_adds_no_column(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "lr=0.1")
+    folder.write_table("t.parquet", pa.table({"a": [1]}))
+    assert folder.read_table("t.parquet").column_names == ["a"]
+
+
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "../up", "a/../../up", "a//b"])
+def test_names_stay_below_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="not a relative name"):
+        Folder(tmp_path).write_bytes(name, b"")
+
+
+def test_locations_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Folder("results").location == str(tmp_path / "results")
+    assert Folder(tmp_path.as_uri()).location == str(tmp_path)
+    assert Folder("results").is_local
+    assert not Folder("s3://bucket/x").is_local
+
+
+def test_options_of_a_uri_stay_behind_its_path() -> None:
+    folder = Folder("s3://bucket/x?region=us-west-2")
+    assert folder.path_of("a b/c") == "s3://bucket/x/a%20b/c?region=us-west-2"
+    assert folder.child("y").location == "s3://bucket/x/y?region=us-west-2"
+
+
+def test_pickles_as_its_location(folder: Folder) -> None:
+    assert pickle.loads(pickle.dumps(folder)) == folder

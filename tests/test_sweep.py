@@ -1,0 +1,250 @@
+"""A sweep end to end on a real local Ray: records, leaderboard, resume, pruning, failures, workers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from raylab.config.grid import read_grid
+from raylab.images.toy import write_folder
+from raylab.results.directory import ResultsDirectory
+from raylab.sweep.runner import Options, Outcomes, run_sweep
+
+TINY = """
+name: tiny
+data: faces
+trial: {model: cnn, image_size: 16, channels: 1, epochs: 2, batch_size: 32, amp: none,
+        split: {train: 0.6, val: 0.3}}
+"""
+
+
+@pytest.fixture(scope="module")
+def workplace(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with toy faces and a cache of its own."""
+    place = tmp_path_factory.mktemp("sweep")
+    write_folder(place / "faces", num=210, wrong=0.0, seed=0)
+    os.environ["RAYLAB_CACHE"] = str(place / "cache")
+    yield place
+    del os.environ["RAYLAB_CACHE"]
+
+
+def sweep(place: Path, text: str, name: str, **options: bool) -> Outcomes:
+    grid = place / f"{name}.yaml"
+    grid.write_text(TINY + text, encoding="utf-8")
+    chosen = Options(str(place / name), quiet=True, **options)
+    return run_sweep(read_grid(grid), chosen)
+
+
+@pytest.fixture(scope="module")
+def crossed(workplace: Path) -> tuple[Path, Outcomes]:
+    """A 2 x 2 sweep that several tests look at."""
+    text = "axes: {lr: [1.0e-2, 1.0e-3], augment: [none, light]}\nkeep: 2\n"
+    return workplace / "crossed", sweep(workplace, text, "crossed")
+
+
+def test_leaderboard_has_a_row_per_trial_with_the_contract_columns(
+    crossed: tuple[Path, Outcomes],
+) -> None:
+    place, outcomes = crossed
+    board = pd.read_parquet(place / "leaderboard.parquet")
+    assert outcomes.exit_code == 0
+    assert len(board) == 4
+    assert set(board["status"]) == {"complete"}
+    assert (board["val_accuracy_low"] <= board["val_accuracy"]).all()
+    assert (board["val_accuracy"] <= board["val_accuracy_high"]).all()
+    assert board["num_train"].between(120, 132).all()
+    assert board["num_val"].between(56, 70).all()
+
+
+def test_predictions_give_the_accuracy_of_the_leaderboard(crossed: tuple[Path, Outcomes]) -> None:
+    place, _ = crossed
+    for row in pd.read_parquet(place / "leaderboard.parquet").itertuples():
+        predicted = pd.read_parquet(place / "predictions" / f"{row.trial_id}.parquet")
+        probs = predicted.filter(like="p_")
+        guess = probs.columns[probs.to_numpy().argmax(axis=1)].str.removeprefix("p_")
+        assert len(predicted) == row.num_val
+        assert (guess == predicted["label"]).mean() == pytest.approx(row.val_accuracy)
+
+
+def test_epochs_are_gathered_and_the_best_one_is_named(crossed: tuple[Path, Outcomes]) -> None:
+    place, _ = crossed
+    board = pd.read_parquet(place / "leaderboard.parquet").set_index("trial_id")
+    epochs = pd.read_parquet(place / "epochs.parquet")
+    assert len(epochs) == 8
+    best = epochs.groupby("trial_id")["val_accuracy"].max()
+    assert (best == board["val_accuracy"].reindex(best.index)).all()
+
+
+def test_splits_can_be_read_back_and_share_no_image(crossed: tuple[Path, Outcomes]) -> None:
+    place, _ = crossed
+    board = pd.read_parquet(place / "leaderboard.parquet")
+    (fingerprint,) = set(board["split_fingerprint"])
+    split = pd.read_parquet(place / "splits" / f"{fingerprint}.parquet")
+    images = pd.read_parquet(place / "images.parquet")
+    assert set(split["split"]) == {"train", "val", "test"}
+    assert set(split["image_id"]) == set(images["image_id"])
+    assert split["image_id"].is_unique
+
+
+def test_only_the_best_few_checkpoints_are_kept(crossed: tuple[Path, Outcomes]) -> None:
+    place, outcomes = crossed
+    kept = {path.name for path in (place / "checkpoints").iterdir()}
+    ranked = sorted(outcomes.records, key=lambda r: (-r.val_accuracy, r.trial_id))
+    assert kept == {record.trial_id for record in ranked[:2]}
+    for trial in kept:
+        names = {path.suffix for path in (place / "checkpoints" / trial).iterdir()}
+        assert names == {".safetensors", ".json"}
+
+
+def test_the_same_command_again_runs_nothing(
+    crossed: tuple[Path, Outcomes], workplace: Path
+) -> None:
+    place, before = crossed
+    stamps = {path: path.stat().st_mtime_ns for path in (place / "records").iterdir()}
+    text = "axes: {lr: [1.0e-2, 1.0e-3], augment: [none, light]}\nkeep: 2\n"
+    again = sweep(workplace, text, "crossed")
+    assert {r.trial_id for r in again.records} == {r.trial_id for r in before.records}
+    assert {path: path.stat().st_mtime_ns for path in (place / "records").iterdir()} == stamps
+
+
+def test_same_config_and_seed_give_the_same_metrics_bit_for_bit(
+    crossed: tuple[Path, Outcomes], workplace: Path
+) -> None:
+    place, _ = crossed
+    text = "axes: {lr: [1.0e-2, 1.0e-3], augment: [none, light]}\n"
+    sweep(workplace, text, "repeated")
+    columns = ["val_accuracy", "val_loss", "train_loss", "val_macro_f1"]
+    first, second = (
+        pd.read_parquet(folder / "epochs.parquet").sort_values(["trial_id", "epoch"])[columns]
+        for folder in (place, workplace / "repeated")
+    )
+    assert (first.to_numpy() == second.to_numpy()).all()
+
+
+def test_a_diverging_trial_is_recorded_and_the_others_finish(
+    workplace: Path
+) -> None:
+    text = "trial: {optimizer: sgd}\naxes: {lr: [100.0, 1.0e-3]}\n"
+    text = text.replace("trial: {optimizer: sgd}\n", "")
+    outcomes = sweep(
+        workplace, text + "zip: [{optimizer: [sgd], momentum: [0.99]}]\n", "diverging"
+    )
+    by_status = {record.status: record for record in outcomes.records}
+    assert outcomes.exit_code == 1
+    assert set(by_status) == {"complete", "failed"}
+    assert by_status["failed"].error_kind == "diverged"
+    assert "nan" in by_status["failed"].error or "inf" in by_status["failed"].error
+    log = workplace / "diverging" / "logs" / f"{by_status['failed'].trial_id}.log"
+    assert "Traceback" in log.read_text()
+
+
+def test_asha_stops_trials_early_and_says_how_far_they_came(
+    workplace: Path
+) -> None:
+    text = """
+axes: {lr: [1.0e-2, 1.0e-3, 1.0e-5, 1.0e-6]}
+scheduler: {asha: {grace_epochs: 1, reduction_factor: 2}}
+"""
+    outcomes = sweep(workplace, text, "asha")
+    board = pd.read_parquet(workplace / "asha" / "leaderboard.parquet")
+    pruned = board[board["status"] == "pruned"]
+    assert outcomes.exit_code == 0
+    assert len(board) == 4
+    assert len(pruned) >= 1
+    assert (pruned["num_epochs"] == 1).all()
+    for trial in pruned["trial_id"]:
+        assert (workplace / "asha" / "predictions" / f"{trial}.parquet").exists()
+
+
+def test_random_search_repeats_its_draws(workplace: Path) -> None:
+    text = "axes: {lr: {loguniform: [1.0e-4, 1.0e-2]}}\nsearch: {random: {num_trials: 3}}\n"
+    first = sweep(workplace, text, "random")
+    again = sweep(workplace, text, "random")
+    assert len({record.config["lr"] for record in first.records}) == 3
+    assert {r.trial_id for r in first.records} == {r.trial_id for r in again.records}
+
+
+def test_optuna_runs_every_suggestion_with_every_seed(workplace: Path) -> None:
+    text = """
+axes: {lr: {loguniform: [1.0e-4, 1.0e-2]}, augment: [none, flip]}
+search: {optuna: {num_trials: 3}}
+seeds: [0, 1]
+"""
+    outcomes = sweep(workplace, text, "optuna")
+    board = pd.read_parquet(workplace / "optuna" / "leaderboard.parquet")
+    assert outcomes.exit_code == 0
+    assert len(board) == 6
+    assert (board.groupby("family_id")["seed"].nunique() == 2).all()
+
+
+def test_two_workers_reach_what_one_reaches(
+    crossed: tuple[Path, Outcomes], workplace: Path
+) -> None:
+    text = "axes: {lr: [1.0e-2]}\nresources: {workers: 2}\n"
+    outcomes = sweep(workplace, text, "two_workers")
+    (record,) = outcomes.records
+    assert record.status == "complete", record.error
+    assert record.num_workers == 2
+    one = next(r for r in crossed[1].records if r.trial_id == record.trial_id)
+    assert (record.num_train, record.num_val) == (one.num_train, one.num_val)
+    assert record.val_accuracy == pytest.approx(one.val_accuracy, abs=0.25)
+    mine = ResultsDirectory(workplace / "two_workers").predictions(record.trial_id)
+    other = ResultsDirectory(workplace / "crossed").predictions(record.trial_id)
+    assert mine["image_id"].to_pylist() == other["image_id"].to_pylist()
+    probs = np.stack([mine[name] for name in mine.column_names if name.startswith("p_")])
+    assert np.allclose(probs.sum(axis=0), 1, atol=1e-4)
+
+
+def run_cli(*arguments: str, cwd: Path, **settings: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "raylab", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(workplace: Path) -> None:
+    axes = "axes: {lr: [1.0e-2, 3.0e-3, 1.0e-3, 3.0e-4, 1.0e-4, 3.0e-5]}\n"
+    text = axes.replace("axes", "seeds: [0, 1, 2, 3]\naxes")
+    (workplace / "stopped.yaml").write_text(TINY.replace("tiny", "stopped") + text)
+    process = run_cli("sweep", "stopped.yaml", cwd=workplace)
+    records = workplace / "results" / "stopped" / "records"
+    deadline = time.monotonic() + 120
+    while not (records.is_dir() and len(list(records.glob("*.json"))) >= 2):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, story = process.communicate(timeout=60)
+    assert process.returncode == 130, story
+    assert "Traceback" not in story
+    kept = {path.name: path.stat().st_mtime_ns for path in records.glob("*.json")}
+    assert 2 <= len(kept) < 24
+    again = run_cli("sweep", "stopped.yaml", "--json", cwd=workplace)
+    answer, story = again.communicate(timeout=180)
+    assert again.returncode == 0, story
+    assert len(json.loads(answer)) == 24
+    assert {name: (records / name).stat().st_mtime_ns for name in kept} == kept
+
+
+def test_a_bad_grid_is_refused_before_anything_starts(workplace: Path) -> None:
+    (workplace / "bad.yaml").write_text(TINY + "axes: {learning_rate: [0.1]}\n")
+    process = run_cli("sweep", "bad.yaml", cwd=workplace)
+    answer, story = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert answer == ""
+    assert "bad.yaml:" in story
+    assert "Traceback" not in story
+    assert story.strip().endswith("no trial was started.")
+    assert not (workplace / "results" / "tiny").exists()
