@@ -82,7 +82,7 @@ keep: many
 
 def test_a_file_that_is_not_there_names_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "augment.yaml").write_text("data: toy\n")
-    with pytest.raises(Refused, match="no such file; did you mean augment.yaml"):
+    with pytest.raises(Refused, match=r"no such file; did you mean augment\.yaml"):
         read_grid(tmp_path / "augmnt.yaml")
 
 

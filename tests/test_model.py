@@ -67,7 +67,7 @@ def test_drop_rate_makes_training_outputs_random(model):
 def test_rates_that_a_model_would_ignore_are_refused():
     with pytest.raises(ValueError, match="drop_path_rate: model cnn has no stochastic depth"):
         build(drop_path_rate=0.1)
-    with pytest.raises(ValueError, match="does not take an option.*drop_path_rate"):
+    with pytest.raises(ValueError, match=r"does not take an option.*drop_path_rate"):
         build(model="densenet121", drop_path_rate=0.1)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 from raylab.config.choices import did_you_mean
 from raylab.config.marked import Path, parse_value
 
+LISTS = ("exclude", "seeds", "zip")
+"""Their numbered steps are places in a list: `zip.0.lr`."""
 FLAT_SECTIONS = ("axes", "exclude", "zip")
 """Below these, what remains of a dotted key is one trial field: `axes.augment.rotate_deg`."""
 
@@ -42,7 +44,7 @@ def _path(key: str, keys: Sequence[str], trial_keys: Sequence[str]) -> Path:
         raise ValueError(f"no such grid key{hint or '; allowed: ' + ', '.join(keys)}")
     if head == "axes":
         return (head, rest) if rest else (head,)
-    steps = [int(step) if step.isdigit() else step for step in key.split(".")]
+    steps = [int(step) if head in LISTS and step.isdigit() else step for step in key.split(".")]
     if head in FLAT_SECTIONS and len(steps) > 2:
         return (*steps[:2], ".".join(map(str, steps[2:])))
     return tuple(steps)
@@ -57,6 +59,8 @@ def _put(grid: dict[str, Any], path: Path, value: Any) -> None:
         if not isinstance(last, int) or last >= len(target):
             raise ValueError(f"{last} is no place in a list of {len(target)}")
         target[last] = value
+    elif isinstance(last, int):
+        raise ValueError(f"no list to count in for {last}")
     elif value is None:
         target.pop(last, None)
     else:
@@ -69,6 +73,8 @@ def _below(target: Any, step: str | int, shown: str) -> Any:
         if not isinstance(step, int) or step >= len(target):
             raise ValueError(f"{shown}: no such place in a list of {len(target)}")
         found = target[step]
+    elif isinstance(step, int):
+        raise ValueError(f"{shown}: no list to count in")
     else:
         found = target.setdefault(step, {})
     if isinstance(found, str) and step == "augment":

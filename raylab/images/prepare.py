@@ -61,8 +61,9 @@ class Variant:
         """
         names = ["sha256", "pixels", "status"]
         parts = [self.folder.read_table(part, names) for part in self.parts]
-        ok = [part.filter(pc.equal(part["status"], "ok")) for part in parts]
-        return pa.concat_tables(ok).select(["sha256", "pixels"]).combine_chunks()
+        if self.num_ok < self.num_images:
+            parts = [part.filter(pc.equal(part["status"], "ok")) for part in parts]
+        return pa.concat_tables(parts).select(["sha256", "pixels"]).combine_chunks()
 
     def statuses(self) -> pa.Table:
         """sha256, width, height, status of every distinct image; width and height 0 if not ok."""
@@ -98,6 +99,8 @@ def find_variant(source: Source, image_size: int, channels: int, cache: Folder) 
     except (FileNotFoundError, ValueError):
         return None
     parts = tuple(manifest["parts"])
+    if not set(parts) <= set(folder.names()):
+        return None  # someone deleted parts to save space; prepare() writes those again
     counts = manifest["num_images"], manifest["num_ok"]
     return Variant(name, image_size, channels, folder, parts, *counts)
 

@@ -12,6 +12,9 @@ import ray
 from raylab.config.sweep import Resources
 from raylab.errors import CannotFinish, Problem, Refused
 
+# An autoscaled cluster starts with no worker at all: so many trials ask for nodes at once.
+MIN_SLOTS_OF_GROWING = 16
+
 # Ray reads these when it starts: Tune prints nothing and logs to no file of its own (the records
 # are ours), a failed trial may report without the metric, workers of a trial report within 0.1 s.
 RAY_SWITCHES = {
@@ -26,6 +29,7 @@ RAY_SWITCHES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_MAX_PENDING_TRIALS_PG": str(MIN_SLOTS_OF_GROWING),
     "TUNE_RESULT_BUFFER_LENGTH": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
@@ -38,6 +42,8 @@ class Capacity:
     cpus: float
     gpus: float
     num_nodes: int
+    can_grow: bool = False
+    """Whether an autoscaler may bring more nodes when trials wait for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,8 @@ def capacity_now() -> Capacity:
     """What the Ray that this process has joined holds."""
     total = ray.cluster_resources()
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    return Capacity(total.get("CPU", 0.0), total.get("GPU", 0.0), len(nodes))
+    cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
+    return Capacity(cpus, gpus, len(nodes), can_grow=cpus == 0)  # cluster.yaml's head has no CPU
 
 
 def quiet_ray() -> None:
@@ -104,18 +111,22 @@ def quiet_ray() -> None:
 def slot_for(resources: Resources, capacity: Capacity) -> Slot:
     """How many trials run side by side so that none waits for a CPU that another holds.
 
-    Raises Refused when not even one trial fits.
+    Raises Refused when not even one trial fits, unless the cluster may grow.
     """
-    gpus = (1.0 if capacity.gpus else 0.0) if resources.gpus == "auto" else resources.gpus
-    cpus_per_trial = resources.workers * resources.cpus
-    gpus_per_trial = resources.workers * gpus
-    fits = [capacity.cpus // cpus_per_trial]
+    workers, cpus = resources.workers, resources.cpus
+    if resources.gpus == "auto":
+        gpus = 1.0 if capacity.gpus else 0.0
+    else:
+        gpus = resources.gpus / workers
+    fits = [capacity.cpus // (workers * cpus)]
     if gpus:
-        fits.append(capacity.gpus // gpus_per_trial)
+        fits.append(capacity.gpus // (workers * gpus))
     num_slots = int(min(fits))
+    if capacity.can_grow:
+        num_slots = max(num_slots, MIN_SLOTS_OF_GROWING)
     if num_slots < 1:
         has = f"{capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs"
-        wants = f"{cpus_per_trial:g} CPUs and {gpus_per_trial:g} GPUs"
+        wants = f"{workers * cpus:g} CPUs and {workers * gpus:g} GPUs"
         text = f"one trial wants {wants}, Ray has {has}; lower workers, cpus or gpus"
         raise Refused([Problem("resources", text)], "the resources")
-    return Slot(resources.workers, resources.cpus, gpus, num_slots)
+    return Slot(workers, cpus, gpus, num_slots)

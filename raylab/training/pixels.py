@@ -24,14 +24,14 @@ class Pixels:
         device: torch.device,
         pixel_rows: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """images: uint8 (N, H, W, C), 0..255; pixel_rows: int64 (M,), where image m's pixels are."""
+        """images: uint8 (N, H, W, C), 0..255; pixel_rows: int64 (M,), each image's place in it."""
         assert images.dtype == torch.uint8
         assert images.ndim == 4
         self.device = device
         self.images = images.to(device) if _fits(images, device) else images
         self.pixel_rows = None
         if pixel_rows is not None:
-            self.pixel_rows = torch.from_numpy(pixel_rows).to(self.images.device)
+            self.pixel_rows = torch.tensor(pixel_rows, device=self.images.device)
         mean, std = normalization(config)
         self.mean = torch.tensor(mean, device=device).view(1, -1, 1, 1)
         self.std = torch.tensor(std, device=device).view(1, -1, 1, 1)

@@ -1,0 +1,156 @@
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from raylab.errors import CannotFinish, Refused
+from raylab.images import prepare as prepare_module
+from raylab.images.decode import decode
+from raylab.images.prepare import (
+    as_array,
+    check_classes,
+    find_variant,
+    image_table,
+    prepare,
+    variant_id,
+)
+from raylab.images.source import scan
+from raylab.images.toy import write_folder
+from raylab.storage import Folder
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """100 faces, one of them torn, one there twice."""
+    root = tmp_path / "faces"
+    write_folder(root, 100)
+    files = sorted((root / "happy").iterdir())
+    files[0].write_bytes(files[0].read_bytes()[:100])
+    (root / "sad" / "copy.png").write_bytes(files[1].read_bytes())
+    return root
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Folder(tmp_path / "cache")
+
+
+def ignore(done, total):
+    pass
+
+
+def test_every_distinct_image_is_decoded_once_in_order(faces, cache):
+    source = scan(str(faces))
+    seen = []
+    variant = prepare(source, 32, 3, cache, lambda done, total: seen.append((done, total)))
+    assert (variant.num_images, variant.num_ok) == (100, 99)
+    assert seen[0] == (0, 100)
+    assert seen[-1] == (100, 100)
+    table = variant.table()
+    hashes = table["sha256"].to_pylist()
+    assert hashes == sorted(set(hashes))
+    assert table["pixels"].num_chunks == 1
+    pixels = as_array(table, 32, 3)
+    assert (pixels.shape, pixels.dtype) == ((99, 32, 32, 3), np.uint8)
+    files = dict(
+        zip(source.table["sha256"].to_pylist(), source.table["file"].to_pylist(), strict=True)
+    )
+    for i in (0, 50, 98):
+        with open(files[hashes[i]], "rb") as file:
+            assert (pixels[i] == decode(file.read(), 32, 3)).all()
+    part = as_array(table.slice(40, 9), 32, 3)
+    assert (part == pixels[40:49]).all()
+
+
+def test_the_image_table_says_what_was_left_out_and_why(faces, cache):
+    (faces / "sad" / "gone.png").symlink_to(faces / "nowhere")
+    source = scan(str(faces))
+    images = image_table(source, prepare(source, 16, 1, cache, ignore))
+    rows = {row["path"]: row for row in images.to_pylist()}
+    assert len(rows) == source.num_images == 102
+    assert rows["sad/gone.png"]["status"] == "cannot be read: No such file or directory"
+    torn = [row for row in rows.values() if row["status"].startswith("damaged")]
+    assert [(row["label"], row["width"], row["height"]) for row in torn] == [("happy", 0, 0)]
+    assert rows["sad/copy.png"]["status"] == "ok"
+    assert (rows["sad/copy.png"]["width"], rows["sad/copy.png"]["height"]) == (64, 64)
+
+
+def test_a_prepared_variant_is_found_again_after_renaming(faces, cache, monkeypatch):
+    first = prepare(scan(str(faces)), 16, 1, cache, ignore)
+    (faces / "sad" / "copy.png").rename(faces / "sad" / "other.png")
+    monkeypatch.setattr(prepare_module, "_run", None)  # any work would fail
+    assert prepare(scan(str(faces)), 16, 1, cache, ignore) == first
+
+
+def test_another_content_size_or_channels_is_another_variant(faces):
+    source = scan(str(faces))
+    ids = {variant_id(source, size, channels) for size in (16, 32) for channels in (1, 3)}
+    (faces / "sad" / "copy.png").write_bytes(b"other")
+    ids.add(variant_id(scan(str(faces)), 16, 1))
+    assert len(ids) == 5
+
+
+def test_an_interrupted_preparation_is_not_found_and_goes_on(faces, cache, monkeypatch):
+    monkeypatch.setattr(prepare_module, "MIN_PART_IMAGES", 10)
+    source = scan(str(faces))
+
+    def interrupt(done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, 16, 1, cache, interrupt)
+    assert find_variant(source, 16, 1, cache) is None
+    whole = prepare(source, 16, 1, cache, ignore)
+    assert len(whole.parts) == 10
+    assert whole.num_ok == whole.table().num_rows == 99
+
+
+def test_a_file_that_changed_since_the_scan_ends_the_preparation(faces, cache):
+    source = scan(str(faces))
+    (faces / "sad" / "copy.png").unlink()
+    changed = sorted((faces / "angry").iterdir())[0]
+    changed.write_bytes(b"other")
+    with pytest.raises(CannotFinish, match="1 files changed or vanished") as error:
+        prepare(source, 16, 1, cache, ignore)
+    assert str(changed) in str(error.value)
+    assert find_variant(source, 16, 1, cache) is None
+    assert prepare(scan(str(faces)), 16, 1, cache, ignore).num_images == 100
+
+
+def test_inline_sources_are_prepared_too(cache):
+    source = scan("toy:num=100")
+    variant = prepare(source, 64, 3, cache, ignore)
+    assert variant.num_ok == 100
+    shown = Image.open(io.BytesIO(source.table["pixels"][0].as_py()))
+    row = variant.table()["sha256"].to_pylist().index(source.table["sha256"][0].as_py())
+    assert (as_array(variant.table(), 64, 3)[row] == np.asarray(shown)).all()
+
+
+def images_of(counts):
+    """counts: (label, ok, damaged)."""
+    rows = [(label, "ok") for label, ok, _ in counts for _ in range(ok)]
+    rows += [(label, "damaged") for label, _, damaged in counts for _ in range(damaged)]
+    return pa.table({"label": [row[0] for row in rows], "status": [row[1] for row in rows]})
+
+
+def test_all_classes_that_are_left_too_small_are_named():
+    check_classes(images_of([("a", 5, 0), ("b", 5, 9)]))
+    with pytest.raises(Refused) as refused:
+        check_classes(images_of([("a", 50, 0), ("b", 4, 9), ("c", 0, 3)]), "faces")
+    assert "faces  class 'b': 4 usable of 13 images; at least 5 are needed" in str(refused.value)
+    assert "faces  class 'c': 0 usable of 3 images" in str(refused.value)
+    with pytest.raises(Refused, match="1 classes; at least 2 are needed"):
+        check_classes(images_of([("a", 50, 0)]))
+
+
+def test_a_variant_whose_parts_were_deleted_is_prepared_again(cache):
+    source = scan("toy:num=100")
+    first = prepare(source, 16, 1, cache, ignore)
+    first.folder.delete(first.parts[0])
+    assert find_variant(source, 16, 1, cache) is None
+    assert prepare(source, 16, 1, cache, ignore).table().num_rows == 100
