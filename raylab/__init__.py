@@ -1,3 +1,3 @@
-"""raylab: image-classification experiments fanned out over Ray, gathered into one Parquet leaderboard."""
+"""Image-classification experiments fanned out over Ray, gathered into one Parquet leaderboard."""
 
 __version__ = "0.1.0"

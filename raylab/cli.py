@@ -46,6 +46,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="The answer as JSON on stdo
 def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
+    """Before any verb."""
     if version:
         typer.echo(__version__)
         raise typer.Exit
@@ -65,7 +66,9 @@ def sweep(
             help="auto, host:port, ray://… or http://host:8265; none = a local Ray.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan only: like raylab plan.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Plan only: like raylab plan.")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not reuse earlier results.")] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run trials again that failed earlier.")
@@ -91,12 +94,10 @@ def sweep(
         from raylab.sweep.runner import Options, run_sweep
 
         with terminated_as_interrupt():
-            outcomes = run_sweep(
-                wanted, Options(location, address, fresh, retry_failed, quiet)
-            )
+            outcomes = run_sweep(wanted, Options(location, address, fresh, retry_failed, quiet))
         if outcomes.records:
-            output = "json" if as_json else "table"
-            typer.echo(render(read([location]), output, metric=wanted.metric))
+            frame = read([location])
+            typer.echo(render(frame, "json" if as_json else "table", metric=wanted.metric))
         tell_failures(outcomes.records, location)
         if outcomes.interrupted:
             typer.echo("interrupted; the same command goes on from here", err=True)
@@ -210,6 +211,7 @@ def tell_failures(records: tuple[Any, ...], location: str) -> None:
 
 
 def refuse_submission(address: str) -> NoReturn:
+    """Submission as a Ray job is not there yet, and says so."""
     text = "submitting as a Ray job is not built yet; run raylab on the head with --address auto"
     raise Refused([Problem(f"--address {address}", text)], "the options")
 

@@ -21,6 +21,7 @@ IMAGES = "images.parquet"
 GRID = "grid.yaml"
 ENVIRONMENT = "environment.json"
 REPORT = "report.html"
+DRAWS = "draws.json"
 
 # Gathering rewrites two whole tables; over many thousand trials it must not become the work.
 GATHER_TIME_FRAC = 0.1
@@ -145,6 +146,17 @@ class ResultsDirectory:
 
     # One file per split, per sweep
 
+    def write_draws(self, assignments: Sequence[Mapping[str, Any]]) -> None:
+        """What a model-based search has drawn so far, so that a resume draws it again."""
+        self.folder.write_json(DRAWS, [dict(assignment) for assignment in assignments])
+
+    def draws(self) -> list[dict[str, Any]]:
+        """What an earlier run's search drew; empty if there was none."""
+        try:
+            return list(self.folder.read_json(DRAWS))
+        except FileNotFoundError:
+            return []
+
     def write_split(self, split_fingerprint: str, table: pa.Table) -> None:
         """image_id and split (train, val, test) of every image that takes part."""
         self.folder.write_table(f"splits/{split_fingerprint}.parquet", table)
@@ -182,6 +194,14 @@ class ResultsDirectory:
         """Versions, hardware, git state."""
         return dict(self.folder.read_json(ENVIRONMENT))
 
+    def scratch(self, name: str) -> Folder:
+        """A folder for what Ray keeps while it runs; whoever asks for it deletes it."""
+        return self.folder.child(f"scratch/{name}")
+
+    def delete_scratch(self) -> None:
+        """Removes every scratch folder."""
+        self.folder.delete("scratch")
+
     def path_of(self, name: str) -> str:
         """A file of this directory as a user can open it."""
         return self.folder.path_of(name)
@@ -190,7 +210,7 @@ class ResultsDirectory:
         """Removes every result and nothing else: a file that is not ours stays."""
         for name in ("records", LEADERBOARD, EPOCHS, "predictions", "checkpoints", "logs"):
             self.folder.delete(name)
-        for name in ("splits", IMAGES, GRID, ENVIRONMENT, REPORT):
+        for name in ("splits", IMAGES, GRID, ENVIRONMENT, REPORT, DRAWS):
             self.folder.delete(name)
         self._records = {}
         self._ungathered = False

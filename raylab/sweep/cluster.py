@@ -75,7 +75,7 @@ def connected(address: str | None) -> Iterator[Capacity]:
             log_to_driver=False,
             include_dashboard=False if address is None else None,
             runtime_env={"env_vars": RAY_SWITCHES},
-            **({"num_cpus": os.cpu_count()} if address is None else {}),
+            num_cpus=os.cpu_count() if address is None else None,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"the Ray at {address}" if address else "a local Ray"
@@ -114,10 +114,8 @@ def slot_for(resources: Resources, capacity: Capacity) -> Slot:
     Raises Refused when not even one trial fits, unless the cluster may grow.
     """
     workers, cpus = resources.workers, resources.cpus
-    if resources.gpus == "auto":
-        gpus = 1.0 if capacity.gpus else 0.0
-    else:
-        gpus = resources.gpus / workers
+    one_each = 1.0 if capacity.gpus else 0.0
+    gpus = one_each if resources.gpus == "auto" else resources.gpus / workers
     fits = [capacity.cpus // (workers * cpus)]
     if gpus:
         fits.append(capacity.gpus // (workers * gpus))

@@ -11,7 +11,7 @@ from ray.tune import Callback
 from raylab.config.sweep import metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.results.directory import ResultsDirectory
-from raylab.results.record import Record, record_from
+from raylab.results.record import Record, Status, record_from
 from raylab.sweep.progress import View
 from raylab.sweep.queue import Outcome, TrialQueue
 from raylab.training.epoch import EpochRow
@@ -32,7 +32,7 @@ class Running:
     error: str | None = None
 
 
-class Collector(Callback):  # type: ignore[misc]  # ray.tune is untyped
+class Collector(Callback):
     """Tune's callback: gathers epochs, writes one record per trial the moment it ends."""
 
     def __init__(
@@ -86,10 +86,11 @@ class Collector(Callback):  # type: ignore[misc]  # ray.tune is untyped
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         running = self.running[trial.config["trial_id"]]
         if running.error_kind:
-            status = "failed"
+            self.record(trial.config["trial_id"], "failed")
+        elif len(running.epochs) == running.config.epochs:
+            self.record(trial.config["trial_id"], "complete")
         else:
-            status = "complete" if len(running.epochs) == running.config.epochs else "pruned"
-        self.record(trial.config["trial_id"], status)
+            self.record(trial.config["trial_id"], "pruned")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         running = self.running[trial.config["trial_id"]]
@@ -100,7 +101,8 @@ class Collector(Callback):  # type: ignore[misc]  # ray.tune is untyped
         self.results.write_log(trial.config["trial_id"], str(error))
         self.record(trial.config["trial_id"], "failed")
 
-    def record(self, identity: str, status: str) -> None:
+    def record(self, identity: str, status: Status) -> None:
+        """Write how the trial ended, and tell the queue and the view."""
         running = self.running.pop(identity)
         record = record_from(
             config=running.config,

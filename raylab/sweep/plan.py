@@ -16,7 +16,7 @@ from raylab.images.prepare import variant_id
 from raylab.images.source import Source
 from raylab.images.split import resolve_strategy
 from raylab.results.directory import ResultsDirectory
-from raylab.sweep.queue import ListProposer, OptunaProposer, Proposer, fixed_axes
+from raylab.sweep.queue import fixed_axes
 
 # Images of so many sizes would fill the disk before the first trial: ask instead.
 MAX_VARIANTS = 16
@@ -54,11 +54,6 @@ class Plan:
     def identify(self, config: TrialConfig) -> str:
         return trial_id(config, self.source.fingerprint)
 
-    def proposer(self) -> Proposer:
-        if self.sweep.search.kind == "optuna":
-            return OptunaProposer(self.sweep, self.finish, self.num_trials)
-        return ListProposer(self.configs())
-
     @cached_property
     def variants(self) -> tuple[tuple[int, int], ...]:
         """(image_size, channels) that trials may ask for.
@@ -89,7 +84,9 @@ class Plan:
     def summary(self, results: ResultsDirectory) -> dict[str, Any]:
         """What `raylab plan` prints: counts, variants with their bytes, what is already done."""
         finished = results.finished_ids()
-        done = sum(self.identify(config) in finished for config in self.configs()) if finished else 0
+        done = (
+            sum(self.identify(config) in finished for config in self.configs()) if finished else 0
+        )
         unique = len(set(self.source.table["sha256"].to_pylist()))
         return {
             "name": self.sweep.name,
@@ -115,6 +112,7 @@ class Plan:
 
 
 def random_configs(sweep: SweepConfig) -> Iterator[TrialConfig]:
+    """The draws of a random search, each with every seed."""
     for index in range(sweep.search.num_trials or 0):
         assignment = sample(sweep, index)
         for seed in sweep.seeds:

@@ -1,4 +1,4 @@
-"""What people see of a running sweep on stderr: a table in a terminal, one line per event in a log."""
+"""A running sweep on stderr: a table in a terminal, one line per event in a log."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ class Tally:
         if not settled:
             return None
         elapsed = time.monotonic() - self.begun_at
-        return elapsed * max(0, self.total_epochs - settled) / settled
+        return float(elapsed * max(0, self.total_epochs - settled) / settled)
 
     @property
     def images_per_s(self) -> float:
@@ -93,17 +93,21 @@ class Tally:
     def best_line(self) -> str:
         if self.best is None:
             return "no finished trial yet"
-        return f"best {result_text(self.best, self.metric)}  {short_name(self.best.config, self.fields)}"
+        name = short_name(self.best.config, self.fields)
+        return f"best {result_text(self.best, self.metric)}  {name}"
 
 
 def short_name(flat: Mapping[str, Any], fields: Sequence[str]) -> str:
     """`augment=light lr=0.001`: the trial by what tells it from the others of its sweep."""
-    parts = (f"{name}={flat[name]:g}" if isinstance(flat[name], float) else f"{name}={flat[name]}"
-             for name in fields)
+    parts = (
+        f"{name}={flat[name]:g}" if isinstance(flat[name], float) else f"{name}={flat[name]}"
+        for name in fields
+    )
     return " ".join(parts) or str(flat["model"])
 
 
 def clock(seconds: float) -> str:
+    """`3:07`, or `1:03:07` from an hour on."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

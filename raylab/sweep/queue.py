@@ -1,8 +1,8 @@
-"""Which trial runs next: grid, random and Optuna behind Tune's Searcher, finished trials left out."""
+"""Which trial runs next: grid, random or Optuna behind Tune's Searcher, less what is finished."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, cast
 
 import optuna
 from optuna.distributions import (
@@ -11,6 +11,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.study import StudyDirection
 from ray.tune.search import Searcher
 
 from raylab.config.expand import config_from
@@ -52,17 +53,27 @@ class OptunaProposer:
         sweep: SweepConfig,
         finish: Callable[[TrialConfig], TrialConfig],
         num_trials: int,
+        remember: Callable[[list[dict[str, Any]]], None],
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        direction = "maximize" if metric_mode(sweep.metric) == "max" else "minimize"
+        is_max = metric_mode(sweep.metric) == "max"
+        direction = StudyDirection.MAXIMIZE if is_max else StudyDirection.MINIMIZE
         sampler = optuna.samplers.TPESampler(seed=sweep.seeds[0], constant_liar=True)
         self.study = optuna.create_study(direction=direction, sampler=sampler)
         self.sweep, self.finish = sweep, finish
         self.distributions = optuna_space(sweep)
         self.waiting: list[TrialConfig] = []
-        self.num_left = num_trials
+        self.num_left, self.remember = num_trials, remember
+        self.assignments: list[dict[str, Any]] = []
         self.open: dict[TrialConfig, list[optuna.Trial]] = defaultdict(list)
         self.outcomes: dict[int, list[Outcome]] = defaultdict(list)
+
+    def recall(self, assignments: Iterable[Mapping[str, Any]]) -> None:
+        """Propose these first, in their order: what an earlier run of the sweep drew."""
+        for assignment in assignments:
+            drawn = drawn_for(self.sweep, assignment)
+            if drawn is not None:
+                self.study.enqueue_trial(drawn)
 
     def propose(self) -> TrialConfig | None:
         if self.num_left <= 0:
@@ -71,6 +82,8 @@ class OptunaProposer:
         if not self.waiting:
             trial = self.study.ask(self.distributions)
             assignment = assignment_of(self.sweep, trial.params)
+            self.assignments.append(assignment)
+            self.remember(self.assignments)
             for seed in self.sweep.seeds:
                 config = self.finish(config_from(self.sweep, assignment, seed))
                 self.waiting.append(config)
@@ -127,7 +140,22 @@ def assignment_of(sweep: SweepConfig, drawn: dict[str, Any]) -> dict[str, Any]:
     return assignment
 
 
-class TrialQueue(Searcher):  # type: ignore[misc]  # ray.tune is untyped
+def drawn_for(sweep: SweepConfig, assignment: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What Optuna would have to draw for the assignment; None where the axes no longer allow it."""
+    drawn: dict[str, Any] = {}
+    try:
+        for key, axis in sweep.axes.items():
+            value = assignment[key]
+            drawn[key] = value if isinstance(axis, Distribution) else axis.index(value)
+        for place, group in enumerate(sweep.zip):
+            rows = list(zip(*group.values(), strict=True))
+            drawn[f"zip {place}"] = rows.index(tuple(assignment[key] for key in group))
+    except (KeyError, ValueError):
+        return None
+    return drawn if assignment_of(sweep, drawn) == assignment else None
+
+
+class TrialQueue(Searcher):
     """Tune's view of a Proposer: asks it for the next config that has not run yet.
 
     `known` gives a config's trial_id and its outcome if it is finished already (then it is observed
@@ -148,7 +176,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]  # ray.tune is untyped
         self.running: dict[str, TrialConfig] = {}
         self.started: set[str] = set()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Tune's question for the next trial; its `trial_id` is Tune's own name for it."""
         while self.may_start():
             config = self.proposer.propose()
@@ -162,8 +190,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]  # ray.tune is untyped
             self.started.add(identity)
             self.running[identity] = config
             return {"trial_id": identity, "config": config.model_dump(mode="json")}
-        finished: str = Searcher.FINISHED
-        return finished
+        return cast(None, Searcher.FINISHED)  # a string, which Ray's own annotation leaves out
 
     def ended(self, identity: str, outcome: Outcome) -> None:
         """The collector's word that a trial is recorded."""

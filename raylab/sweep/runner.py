@@ -1,9 +1,7 @@
-"""The sweep itself: plan, prepare the images, run every trial on Ray Tune, gather the leaderboard."""
+"""The sweep itself: plan, prepare the images, run the trials on Ray Tune, gather the records."""
 
 import os
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -29,7 +27,7 @@ from raylab.sweep.cluster import Capacity, Slot, connected, slot_for
 from raylab.sweep.collector import Collector, outcome_of
 from raylab.sweep.plan import Plan
 from raylab.sweep.progress import View, make_view
-from raylab.sweep.queue import TrialQueue
+from raylab.sweep.queue import ListProposer, OptunaProposer, Outcome, Proposer, TrialQueue
 from raylab.sweep.shards import Images, dataset_of
 from raylab.sweep.trial import Shared, run_trial
 
@@ -108,19 +106,22 @@ class Sweeping:
         self.write_split = cache(self._write_split)
 
     def run(self) -> Outcomes:
-        variants, images = self.prepare()
-        self.images = images
+        """Everything, from the images to the gathered leaderboard."""
+        variants, self.images = self.prepare()
         self.check_splits()
         reusable = self.reusable()
+        planned = [self.plan.identify(config) for config in self.plan.configs()]
+        reused = {identity: reusable[identity] for identity in planned if identity in reusable}
+
+        def recorded(identity: str) -> tuple[bool, Outcome]:
+            record = reusable.get(identity)
+            if record is None:
+                return False, None
+            reused[identity] = record
+            return True, outcome_of(record, self.sweep.metric)
+
         queue = TrialQueue(
-            self.plan.proposer(),
-            self.plan.identify,
-            lambda identity: (
-                identity in reusable,
-                outcome_of(reusable[identity], self.sweep.metric) if identity in reusable else None,
-            ),
-            self.may_start,
-            self.sweep.metric,
+            self.proposer(), self.plan.identify, recorded, self.may_start, self.sweep.metric
         )
         collector = Collector(
             self.results,
@@ -132,20 +133,28 @@ class Sweeping:
             self.view,
         )
         collector.resume_kept(reusable.values())
-        planned_ids = [self.plan.identify(config) for config in self.plan.configs()]
-        reused = [reusable[identity] for identity in planned_ids if identity in reusable]
-        self.announce(reused, reusable)
+        self.announce(list(reused.values()), reusable)
         interrupted = False
         try:
-            if self.plan.sweep.search.kind == "optuna" or len(reused) < len(planned_ids):
-                self.tune(self.shared(variants, images), queue, collector)
+            if not planned or len(reused) < len(planned):
+                self.tune(self.shared(variants), queue, collector)
         except KeyboardInterrupt:
             interrupted = True
         finally:
             self.results.flush()
-        return Outcomes((*reused, *collector.records), interrupted)
+        return Outcomes((*reused.values(), *collector.records), interrupted)
+
+    def proposer(self) -> Proposer:
+        """Where the configs come from; an Optuna search first draws again what it drew before."""
+        if self.sweep.search.kind != "optuna":
+            return ListProposer(self.plan.configs())
+        remember = self.results.write_draws
+        found = OptunaProposer(self.sweep, self.plan.finish, self.plan.num_trials, remember)
+        found.recall([] if self.options.fresh else self.results.draws())
+        return found
 
     def announce(self, reused: list[Record], reusable: dict[str, Record]) -> None:
+        """Tell the view how much there is to do."""
         if self.sweep.search.kind == "optuna":
             epochs = self.plan.num_trials * TrialConfig.model_validate(self.sweep.trial).epochs
         else:
@@ -177,7 +186,7 @@ class Sweeping:
         return variants, Images.of(table, source.classes, source.fingerprint)
 
     def check_splits(self) -> None:
-        """Refused when a split leaves a class without training images, or nothing to validate on."""
+        """Refused when a split leaves a class without training images, or none to validate on."""
         problems = []
         for split in dict.fromkeys(config.split for config in self.plan.configs()):
             assignment = self.images.split(split)
@@ -206,7 +215,9 @@ class Sweeping:
         if self.options.fresh:
             return {}
         ids = self.results.finished_ids(with_failed=not self.options.retry_failed)
-        return {record.trial_id: record for record in self.results.records() if record.trial_id in ids}
+        return {
+            record.trial_id: record for record in self.results.records() if record.trial_id in ids
+        }
 
     def may_start(self) -> bool:
         """Whether the budget allows one more trial; those that run are never cut off by it."""
@@ -217,9 +228,10 @@ class Sweeping:
         rate = self.sweep.resources.usd_per_hour
         return budget.usd is None or rate is None or hours * rate < budget.usd
 
-    def shared(self, variants: dict[tuple[int, int], Variant], images: Images) -> Shared:
+    def shared(self, variants: dict[tuple[int, int], Variant]) -> Shared:
+        """What goes to Ray's object store, once for all trials."""
         return Shared(
-            images=images,
+            images=self.images,
             variants={key: dataset_of(variant) for key, variant in variants.items()},
             results=self.results.location,
             metric=self.sweep.metric,
@@ -230,41 +242,41 @@ class Sweeping:
     def tune(self, shared: Shared, queue: TrialQueue, collector: Collector) -> None:
         """Hand the queue to Ray Tune and return when it is empty."""
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is a KeyboardInterrupt here
-        with tempfile.TemporaryDirectory(prefix="raylab-tune-") as folder:
-            tuner = ray.tune.Tuner(
-                ray.tune.with_resources(
-                    ray.tune.with_parameters(run_trial, shared=shared), resources_of(self.slot)
-                ),
-                tune_config=ray.tune.TuneConfig(
-                    search_alg=queue,
-                    scheduler=scheduler_of(self.sweep, self.plan.configs()),
-                    num_samples=-1,
-                    max_concurrent_trials=self.slot.num_slots,
-                    # A pruned worker group ends with its actor; one process trains on.
-                    reuse_actors=self.slot.workers == 1,
-                ),
-                run_config=ray.tune.RunConfig(
-                    name=self.sweep.name,
-                    storage_path=folder,
-                    callbacks=[collector],
-                    failure_config=ray.tune.FailureConfig(max_failures=MAX_RESTARTS),
-                    checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
-                    verbose=0,
-                ),
-            )
-            try:
-                tuner.fit()
-            except ray.tune.TuneError as error:
-                raise CannotFinish(
-                    f"Ray Tune gave up: {error}\nEverything finished is kept; the same command "
-                    "goes on from there."
-                ) from error
+        trainable = ray.tune.with_parameters(run_trial, shared=shared)
+        tuner = ray.tune.Tuner(
+            ray.tune.with_resources(trainable, resources_of(self.slot)),
+            tune_config=ray.tune.TuneConfig(
+                search_alg=queue,
+                scheduler=scheduler_of(self.sweep, self.plan.configs()),
+                num_samples=-1,
+                max_concurrent_trials=self.slot.num_slots,
+                # A pruned worker group ends with its actor; one process trains on.
+                reuse_actors=self.slot.workers == 1,
+            ),
+            run_config=ray.tune.RunConfig(
+                name="tune",
+                storage_path=self.results.scratch("tune").location,
+                callbacks=[collector],
+                failure_config=ray.tune.FailureConfig(max_failures=MAX_RESTARTS),
+                checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
+                verbose=0,
+            ),
+        )
+        try:
+            tuner.fit()
+        except ray.tune.TuneError as error:
+            raise CannotFinish(
+                f"Ray Tune gave up: {error}\nEverything finished is kept; the same command "
+                "goes on from there."
+            ) from error
+        finally:
+            self.results.delete_scratch()
 
 
 def resources_of(slot: Slot) -> Any:
     """What Tune reserves for a trial: its worker, or next to nothing beside its worker group."""
-    if slot.workers > 1:
-        return {"CPU": 0.001}
+    if slot.workers > 1:  # the CPUs are its worker group's; a reservation of nothing is refused
+        return {"CPU": 0, "memory": 2**20}
     gpus = {"GPU": slot.gpus_per_worker} if slot.gpus_per_worker else {}
     return {"CPU": slot.cpus_per_worker, **gpus}
 
@@ -283,8 +295,3 @@ def scheduler_of(sweep: SweepConfig, configs: Iterable[TrialConfig]) -> TrialSch
         grace_period=sweep.scheduler.grace_epochs,
         reduction_factor=sweep.scheduler.reduction_factor,
     )
-
-
-def failures(records: Iterable[Record]) -> Counter[str]:
-    """How many trials failed, by cause."""
-    return Counter(record.error_kind or "unknown" for record in records if record.status == "failed")

@@ -3,7 +3,7 @@
 N = readable images, M = images of one worker, S = image_size in px, C = channels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from raylab.images.prepare import Variant, as_array
 from raylab.images.split import assign
 
 Places = npt.NDArray[np.int64]
+Datasets = dict[str, ray.data.Dataset | Callable[[], ray.data.Dataset]]
+"""As Ray Train takes them, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def whole_shard(images: Images, sides: Trained) -> Shard:
 
 def cut_shards(
     images: Images, sides: Trained, pixels: npt.NDArray[np.uint8], num_workers: int
-) -> tuple[list[Shard], dict[str, ray.data.Dataset]]:
+) -> tuple[list[Shard], Datasets]:
     """Every train and val image on exactly one worker, the classes dealt out evenly.
 
     pixels: uint8 (rows, S, S, C) of the whole variant. Returns one Shard per rank and the Ray
@@ -112,7 +114,7 @@ def cut_shards(
     """
     by_class = sides.train[np.argsort(images.labels[sides.train], kind="stable")]
     shards: list[Shard] = []
-    datasets: dict[str, ray.data.Dataset] = {}
+    datasets: Datasets = {}
     for rank in range(num_workers):
         train = np.sort(by_class[rank::num_workers])
         val_order = np.arange(rank, len(sides.val), num_workers)

@@ -1,4 +1,4 @@
-"""One trial on Ray Train: from a config and the shared images to epoch reports, predictions, weights.
+"""One trial on Ray Train: from a config and shared images to epochs, predictions and weights.
 
 One worker runs in Ray Train's local mode inside the Tune actor that called; several are a worker
 group under DDP. Both run `train_worker`. What fails through the config is reported, not raised: an
@@ -9,6 +9,7 @@ import gc
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from raylab.config.trial import TrialConfig
 from raylab.results.directory import ResultsDirectory
 from raylab.sweep.cluster import Slot
 from raylab.sweep.shards import (
+    Datasets,
     Images,
     Shard,
     Variants,
@@ -36,9 +38,9 @@ from raylab.sweep.shards import (
     split_places,
     whole_shard,
 )
+from raylab.training.checkpoint import save_model
 from raylab.training.epoch import Best, EpochRow
 from raylab.training.loop import Collective, DivergedError, TrainingData, train
-from raylab.training.checkpoint import save_model
 
 # A trial that dies is taken up again from a checkpoint at most this old.
 CHECKPOINT_EVERY_S = 60.0
@@ -88,9 +90,8 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def report_failure(
-    params: dict[str, Any], shared: Shared, kind: str, error: BaseException
-) -> None:
+def report_failure(params: dict[str, Any], shared: Shared, kind: str, error: BaseException) -> None:
+    """Tell Tune the cause in one line, and leave the traceback in the trial's log."""
     results = ResultsDirectory(shared.results)
     results.write_log(params["trial_id"], traceback.format_exc())
     text = str(error).strip().splitlines()[-1] if str(error).strip() else kind
@@ -105,7 +106,6 @@ def trainer_for(params: dict[str, Any], shared: Shared) -> ray.train.torch.Torch
     job: dict[str, Any] = {
         "config": params["config"],
         "trial_id": params["trial_id"],
-        "launched_at": time.time(),
         "results": shared.results,
         "metric": shared.metric,
         "keep_weights": shared.keep_weights,
@@ -126,24 +126,33 @@ def trainer_for(params: dict[str, Any], shared: Shared) -> ray.train.torch.Torch
         )
     pixels = resident_pixels(variant, job["variant"], config.image_size, config.channels)
     shards, datasets = cut_shards(shared.images, sides, pixels, workers)
+    return group_trainer({**job, "shards": shards}, datasets, shared.slot)
+
+
+def group_trainer(
+    job: dict[str, Any], datasets: Datasets, slot: Slot
+) -> ray.train.torch.TorchTrainer:
+    """The trainer of a worker group, each worker with a shard of its own."""
     return ray.train.torch.TorchTrainer(
         train_worker,
-        train_loop_config={**job, "shards": shards},
+        train_loop_config=job,
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers,
-            use_gpu=shared.slot.gpus_per_worker > 0,
-            resources_per_worker=worker_resources(shared.slot),
+            num_workers=slot.workers,
+            use_gpu=slot.gpus_per_worker > 0,
+            resources_per_worker=worker_resources(slot),
         ),
         dataset_config=ray.train.DataConfig(datasets_to_split=[]),  # they are shards already
         datasets=datasets,
         run_config=ray.train.RunConfig(
-            storage_path=tempfile.mkdtemp(prefix="raylab-train-"),
-            callbacks=[TuneReportCallback()],
+            name=job["trial_id"],
+            storage_path=ResultsDirectory(job["results"]).scratch("train").location,
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # as Ray's guide does
         ),
     )
 
 
 def worker_resources(slot: Slot) -> dict[str, float]:
+    """What Ray Train reserves for one worker of a group."""
     gpus = {"GPU": slot.gpus_per_worker} if slot.gpus_per_worker else {}
     return {"CPU": float(slot.cpus_per_worker), **gpus}
 
@@ -190,7 +199,9 @@ def train_worker(job: dict[str, Any]) -> None:
 def as_tensor(pixels: np.ndarray) -> torch.Tensor:
     """The shared page as a tensor. It is read-only, and nothing in training writes to it."""
     if not pixels.flags.writeable:
-        return torch.frombuffer(memoryview(pixels).cast("B"), dtype=torch.uint8).view(pixels.shape)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return torch.from_numpy(pixels)
     return torch.from_numpy(pixels)
 
 
@@ -237,11 +248,13 @@ class Reporter:
         }
 
     def resume_state(self) -> dict[str, Any] | None:
-        """The state to go on from, where an earlier process of this trial left one."""
+        """The state to go on from, where an earlier process of this trial left one.
+
+        A worker group begins anew: Tune restarts it as another group, without its checkpoints.
+        """
         if self.collective.world > 1:
-            checkpoint = ray.train.get_checkpoint()
-        else:
-            checkpoint = ray.tune.get_checkpoint()
+            return None
+        checkpoint = ray.tune.get_checkpoint()
         if checkpoint is None:
             return None
         with checkpoint.as_directory() as folder:
@@ -250,32 +263,24 @@ class Reporter:
 
     def epoch(self, row: EpochRow, state: Callable[[], dict[str, Any]]) -> None:
         """Report one epoch; ends by SystemExit if the scheduler prunes the trial here."""
-        metrics = {**asdict(row), **self.constants, "launched_at": self.job["launched_at"]}
+        metrics = {**asdict(row), **self.constants}
         if self.collective.world > 1:
             self.write_predictions()  # a pruned worker group is not asked again
-        due = time.monotonic() - self.last_checkpoint_at > CHECKPOINT_EVERY_S
-        due = bool(self.collective.sum_counts(np.array([float(due)]))[0])
-        if not due or self.collective.rank:
-            self.send(metrics, None)
-            return
-        self.last_checkpoint_at = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="raylab-state-") as folder:
-            torch.save(state(), Path(folder) / "state.pt")
-            self.send(metrics, folder)
-
-    def send(self, metrics: dict[str, Any], folder: str | None) -> None:
-        if self.collective.world > 1:
-            checkpoint = ray.train.Checkpoint.from_directory(folder) if folder else None
-            ray.train.report(metrics, checkpoint=checkpoint)
+            ray.train.report(metrics)
+        elif time.monotonic() - self.last_checkpoint_at < CHECKPOINT_EVERY_S:
+            ray.tune.report(metrics)
         else:
-            kept = ray.tune.Checkpoint.from_directory(folder) if folder else None
-            ray.tune.report(metrics, checkpoint=kept)
+            self.last_checkpoint_at = time.monotonic()
+            with tempfile.TemporaryDirectory(prefix="raylab-state-") as folder:
+                torch.save(state(), Path(folder) / "state.pt")
+                ray.tune.report(metrics, checkpoint=ray.tune.Checkpoint.from_directory(folder))
 
     def finish(self) -> None:
         """Leave the best epoch's predictions and weights behind, however the trial ended."""
         if not self.best.epoch:
             return
-        self.write_predictions()
+        if self.collective.world == 1:
+            self.write_predictions()
         if self.job["keep_weights"] and self.collective.rank == 0 and self.best.state:
             self.write_weights()
 
@@ -295,6 +300,7 @@ class Reporter:
             )
 
     def write_weights(self) -> None:
+        """The best epoch's model with all that predicting with it needs."""
         assert self.best.state is not None
         with tempfile.TemporaryDirectory(prefix="raylab-model-") as folder:
             save_model(Path(folder), self.config, tuple(self.job["classes"]), self.best.state)
@@ -304,4 +310,5 @@ class Reporter:
 
 
 def device_name(device: torch.device) -> str:
+    """`NVIDIA H100 80GB HBM3`, or `cpu`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
