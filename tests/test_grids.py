@@ -7,6 +7,7 @@ import pytest
 
 from raylab.config.expand import count_trials, differing_fields, expand
 from raylab.config.grid import read_grid
+from raylab.sweep.runner import Options, run_sweep
 
 GRIDS = sorted((Path(__file__).parent.parent / "grids").glob("*.yaml"))
 
@@ -41,3 +42,23 @@ def test_grid_differs_in_what_it_sweeps(path: Path) -> None:
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
 def test_grid_runs_on_any_source(path: Path, tmp_path: Path) -> None:
     assert read_grid(path, data=str(tmp_path)).data == str(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_every_grid_trains_on_toy_faces(
+    path: Path, ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each grid's own models, sizes and axes, on 100 faces for one epoch, three trials at most."""
+    monkeypatch.setenv("RAYLAB_CACHE", str(tmp_path / "cache"))
+    settings = ["data=toy:num=100", "budget.trials=3", "scheduler=none", "seeds=[0]"]
+    text = path.read_text(encoding="utf-8")
+    axis_of_epochs = "epochs:" in text.partition("axes:")[2]
+    settings.append("axes.epochs=[1]" if axis_of_epochs else "trial.epochs=1")
+    if path.stem == "models":  # 8 networks, and each has to be seen
+        settings.remove("budget.trials=3")
+    outcomes = run_sweep(
+        read_grid(path, overrides=settings), Options(str(tmp_path / "results"), quiet=True)
+    )
+    assert outcomes.records
+    assert [(r.status, r.error) for r in outcomes.records if r.status != "complete"] == []

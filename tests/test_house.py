@@ -1,12 +1,15 @@
 """The house stands as drawn: imports run down the stairs, none is hidden, the door is light."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from raylab.cli import app
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "raylab").rglob("*.py"))
@@ -131,3 +134,27 @@ def test_the_door_loads_no_heavy_library() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_readme_draws_the_house_as_it_is() -> None:
+    drawn, folder = set(), ""
+    for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines():
+        name = line.split(maxsplit=1)[0] if line.strip() else ""
+        if line.startswith("  ") and name.endswith("/"):
+            folder = name
+        elif name.endswith(".py") and line.startswith("    "):
+            drawn.add(folder + name)
+        elif name.endswith(".py") and line.startswith("  "):
+            drawn.add(name)
+    built = {str(path.relative_to(ROOT / "raylab")) for path in FILES}
+    assert drawn == {name for name in built if not name.endswith("__init__.py")}
+
+
+def test_readme_names_only_commands_that_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    used = set(re.findall(r"^raylab (\w+)", text, flags=re.MULTILINE))
+    verbs = {command.callback.__name__ for command in app.registered_commands}
+    assert used
+    assert used <= verbs
+    for grid in set(re.findall(r"grids/\w+\.yaml", text)):
+        assert (ROOT / grid).exists(), grid

@@ -192,11 +192,21 @@ def test_two_workers_reach_what_one_reaches(
     one = next(r for r in crossed[1].records if r.trial_id == record.trial_id)
     assert (record.num_train, record.num_val) == (one.num_train, one.num_val)
     assert record.val_accuracy == pytest.approx(one.val_accuracy, abs=0.25)
-    mine = ResultsDirectory(workplace / "two_workers").predictions(record.trial_id)
-    other = ResultsDirectory(workplace / "crossed").predictions(record.trial_id)
+
+
+def test_a_fixed_model_validates_alike_with_one_and_two_workers(workplace: Path) -> None:
+    # Only the head learns, and it does not: BatchNorm keeps its statistics, no weight moves.
+    text = "axes: {lr: [1.0e-12], train_layers: [head], epochs: [1]}\nresources: {workers: "
+    (one,) = sweep(workplace, text + "1}\n", "fixed_one").records
+    (two,) = sweep(workplace, text + "2}\n", "fixed_two").records
+    assert (one.num_workers, two.num_workers) == (1, 2)
+    assert one.trial_id == two.trial_id
+    assert (one.val_accuracy, one.val_macro_f1) == (two.val_accuracy, two.val_macro_f1)
+    mine = ResultsDirectory(workplace / "fixed_one").predictions(one.trial_id)
+    other = ResultsDirectory(workplace / "fixed_two").predictions(one.trial_id)
     assert mine["image_id"].to_pylist() == other["image_id"].to_pylist()
-    probs = np.stack([mine[name] for name in mine.column_names if name.startswith("p_")])
-    assert np.allclose(probs.sum(axis=0), 1, atol=1e-4)
+    for name in (name for name in mine.column_names if name.startswith("p_")):
+        assert np.allclose(mine[name], other[name], atol=1e-4)
 
 
 def run_cli(*arguments: str, cwd: Path, **settings: str) -> subprocess.Popen[str]:

@@ -1,0 +1,137 @@
+"""What the commands print and return; the sweep itself is tested in test_sweep.py."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from raylab import __version__
+from raylab.cli import app
+from raylab.config.grid import read_grid
+from raylab.config.trial import TrialConfig
+from raylab.images.source import scan
+from raylab.results.directory import ResultsDirectory
+from raylab.results.record import record_from
+from raylab.sweep.plan import Plan
+
+GRID = """
+name: small
+data: toy:num=210
+trial: {model: cnn, image_size: 16, channels: 1, epochs: 2}
+axes: {lr: [1.0e-2, 1.0e-3], augment: [none, light]}
+seeds: [0, 1]
+"""
+
+
+def raylab(*arguments: str) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(GRID)
+    return tmp_path
+
+
+@pytest.fixture
+def results(place: Path) -> ResultsDirectory:
+    """Three trials as an earlier sweep left them."""
+    directory = ResultsDirectory(place / "results" / "small")
+    for lr, accuracy in ((1e-2, 0.5), (1e-3, 0.625), (1e-4, 0.25)):
+        epoch = {"epoch": 1, "val_accuracy": accuracy, "val_loss": 1.0, "seconds": 1.0}
+        config = TrialConfig(lr=lr)
+        directory.add(record_from(config, "data", "split", [epoch], "complete", num_val=64))
+    directory.flush()
+    return directory
+
+
+def test_help_begins_with_an_example_and_version_is_told() -> None:
+    assert "raylab sweep grids/quickstart.yaml" in raylab("--help").stdout
+    assert raylab("--version").stdout.strip() == __version__
+
+
+def test_plan_tells_trials_variants_and_images_and_touches_nothing(place: Path) -> None:
+    before = sorted(place.rglob("*"))
+    plan = json.loads(raylab("plan", "small.yaml", "--json").stdout)
+    assert plan["trials"] == 8
+    assert plan["to_run"] == 8
+    assert plan["fields"] == ["augment", "lr", "seed"]
+    assert plan["epochs"] == 16
+    assert plan["images"] == 210
+    assert [(v["image_size"], v["channels"]) for v in plan["variants"]] == [(16, 1)]
+    assert sorted(place.rglob("*")) == before
+
+
+def test_dry_run_is_the_plan(place: Path) -> None:
+    assert raylab("sweep", "small.yaml", "--dry-run").stdout == raylab("plan", "small.yaml").stdout
+
+
+def test_plan_counts_what_is_done_already(place: Path) -> None:
+
+    plan = Plan(read_grid(place / "small.yaml"), scan("toy:num=210"))
+    config = next(plan.configs())
+    record = record_from(config, plan.source.fingerprint, "split", [], "pruned")
+    ResultsDirectory("results/small").add(record)
+    answer = json.loads(raylab("plan", "small.yaml", "--json").stdout)
+    assert (answer["done"], answer["to_run"]) == (1, 7)
+
+
+def test_set_overrides_any_key(place: Path) -> None:
+    answer = raylab("plan", "small.yaml", "--json", "--set", "axes.lr=[1e-3]", "--set", "seeds=[7]")
+    assert json.loads(answer.stdout)["trials"] == 2
+
+
+def test_leaderboard_ranks_and_prints_every_format(results: ResultsDirectory) -> None:
+    table = raylab("leaderboard", results.location).stdout
+    assert table.index("0.6250") < table.index("0.5000") < table.index("0.2500")
+    rows = json.loads(raylab("leaderboard", results.location, "--format", "json").stdout)
+    assert [row["lr"] for row in rows] == [1e-3, 1e-2, 1e-4]
+    csv = raylab("leaderboard", results.location, "--format", "csv", "--top", "1").stdout
+    assert len(csv.splitlines()) == 2
+    markdown = raylab("leaderboard", results.location, "--format", "markdown").stdout
+    assert markdown.startswith("|")
+
+
+def test_leaderboard_ranks_by_any_measure(results: ResultsDirectory) -> None:
+    rows = json.loads(
+        raylab("leaderboard", results.location, "--by", "lr", "--format", "json").stdout
+    )
+    assert [row["lr"] for row in rows] == [1e-2, 1e-3, 1e-4]
+    wrong = raylab("leaderboard", results.location, "--by", "val_acuracy")
+    assert wrong.exit_code == 2
+    assert "did you mean val_accuracy?" in wrong.stderr
+
+
+def test_two_sweeps_are_read_together(results: ResultsDirectory, place: Path) -> None:
+    other = ResultsDirectory(place / "results" / "other")
+    epoch = {"epoch": 1, "val_accuracy": 0.9, "val_loss": 1.0, "seconds": 1.0}
+    other.add(record_from(TrialConfig(lr=0.1), "data", "split", [epoch], "complete", num_val=64))
+    table = raylab("leaderboard", results.location, other.location).stdout
+    assert table.index("other") < table.index("small")
+
+
+def test_missing_results_are_refused(place: Path) -> None:
+    answer = raylab("leaderboard", "nothing-here")
+    assert answer.exit_code == 2
+    assert "nothing-here" in answer.stderr
+    assert answer.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["plan", "sweep"])
+def test_a_missing_grid_is_refused(place: Path, command: str) -> None:
+    answer = raylab(command, "absent.yaml")
+    assert answer.exit_code == 2
+    assert "absent.yaml" in answer.stderr
+    assert "no trial was started" in answer.stderr
+
+
+def test_toy_writes_a_folder_per_class_and_never_into_a_full_one(place: Path) -> None:
+    assert raylab("toy", "얼굴 faces", "--num", "140").exit_code == 0
+    classes = {path.name for path in (place / "얼굴 faces").iterdir()}
+    assert classes == {"angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"}
+    assert len(list((place / "얼굴 faces").rglob("*.png"))) == 140
+    again = raylab("toy", "얼굴 faces", "--num", "140")
+    assert again.exit_code == 2
+    assert "not empty" in again.stderr
