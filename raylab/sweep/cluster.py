@@ -68,6 +68,7 @@ def connected(address: str | None) -> Iterator[Capacity]:
         return
     os.environ.update({key: os.environ.get(key, value) for key, value in RAY_SWITCHES.items()})
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
+    quiet_ray()
     try:
         ray.init(
             address=address or "local",
@@ -84,7 +85,6 @@ def connected(address: str | None) -> Iterator[Capacity]:
             "Check the address (--address or RAY_ADDRESS) and the token (RAY_AUTH_TOKEN), "
             "or leave both away to run on this machine."
         ) from error
-    quiet_ray()
     try:
         yield capacity_now()
     finally:

@@ -11,6 +11,7 @@ from ray.tune import Callback
 from raylab.config.sweep import metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.results.directory import ResultsDirectory
+from raylab.results.environment import git_sha
 from raylab.results.record import Record, Status, record_from
 from raylab.sweep.progress import View
 from raylab.sweep.queue import Outcome, TrialQueue
@@ -48,6 +49,7 @@ class Collector(Callback):
         self.results, self.queue, self.view = results, queue, view
         self.split_fingerprint, self.data_fingerprint = split_fingerprint, data_fingerprint
         self.metric, self.keep = metric, keep
+        self.git_sha = git_sha()
         self.running: dict[str, Running] = {}
         self.records: list[Record] = []
         self.kept: list[tuple[float, str]] = []
@@ -113,6 +115,7 @@ class Collector(Callback):
             metric=self.metric,
             started_at=running.started_at.isoformat(timespec="milliseconds"),
             seconds=time.monotonic() - running.started_s,
+            git_sha=self.git_sha,
             error_kind=running.error_kind,
             error=running.error,
             **running.facts,

@@ -14,6 +14,9 @@ from raylab.config.sweep import metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.results.record import Record
 
+# A log that long says nothing looks like one that hangs.
+HEARTBEAT_S = 30.0
+
 
 class View(Protocol):
     """The events of a sweep, as they happen."""
@@ -129,8 +132,11 @@ class LogView:
     def __init__(self, console: Console, metric: str, fields: Sequence[str]) -> None:
         self.console, self.tally = console, Tally(metric, fields)
         self.last_share = -1.0
+        self.last_line_s = time.monotonic()
 
     def line(self, text: str) -> None:
+        """One event, with its time."""
+        self.last_line_s = time.monotonic()
         self.console.print(Text(f"{time.strftime('%H:%M:%S')} {text}"), soft_wrap=True)
 
     def preparing(self, what: str, done: int, total: int) -> None:
@@ -149,6 +155,8 @@ class LogView:
 
     def epoch(self, trial_id: str, row: dict[str, Any]) -> None:
         self.tally.epoch(trial_id, row)
+        if time.monotonic() - self.last_line_s > HEARTBEAT_S:
+            self.line(self.tally.summary())
 
     def ended(self, record: Record) -> None:
         self.tally.ended(record)
@@ -160,6 +168,8 @@ class LogView:
         self.line(text)
 
     def close(self) -> None:
+        if not self.tally.total:  # refused before the trials were planned
+            return
         self.line(f"{self.tally.summary()}; {self.tally.best_line()}")
 
 
@@ -191,6 +201,9 @@ class LiveView(LogView):
             self.bars.remove_task(task)
         self.tasks.clear()
         super().planned(total, reused, slots, epochs)
+
+    def epoch(self, trial_id: str, row: dict[str, Any]) -> None:
+        self.tally.epoch(trial_id, row)
 
     def ended(self, record: Record) -> None:
         self.tally.ended(record)
