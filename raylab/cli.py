@@ -84,6 +84,7 @@ def sweep(
         return plan(grid, settings, data, results, as_json)
     with exit_codes():
         from raylab.config.grid import read_grid
+        from raylab.results.directory import ResultsDirectory
         from raylab.results.leaderboard import read
         from raylab.results.table import render
 
@@ -98,10 +99,11 @@ def sweep(
         if outcomes.records:
             frame = read([location])
             typer.echo(render(frame, "json" if as_json else "table", metric=wanted.metric))
-        tell_failures(outcomes.records, location)
+        directory = ResultsDirectory(location)
+        tell_failures(outcomes.records, directory)
         if outcomes.interrupted:
             typer.echo("interrupted; the same command goes on from here", err=True)
-        typer.echo(f"{location}/leaderboard.parquet", err=True)
+        typer.echo(directory.path_of("leaderboard.parquet"), err=True)
         sys.exit(outcomes.exit_code)
 
 
@@ -198,7 +200,7 @@ def plan_text(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def tell_failures(records: tuple[Any, ...], location: str) -> None:
+def tell_failures(records: tuple[Any, ...], directory: Any) -> None:
     """Failed trials grouped by cause on stderr, with one log of each."""
     by_cause: dict[str, list[Any]] = {}
     for record in records:
@@ -206,7 +208,7 @@ def tell_failures(records: tuple[Any, ...], location: str) -> None:
             by_cause.setdefault(record.error_kind or "unknown", []).append(record)
     for cause, failed in sorted(by_cause.items()):
         first = failed[0]
-        log = f"{location}/logs/{first.trial_id}.log"
+        log = directory.log_path(first.trial_id)
         typer.echo(f"{len(failed)} failed: {cause}: {first.error}  (log: {log})", err=True)
 
 

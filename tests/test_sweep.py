@@ -220,24 +220,28 @@ def run_cli(*arguments: str, cwd: Path, **settings: str) -> subprocess.Popen[str
     )
 
 
-def test_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(workplace: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
+    workplace: Path, sent: signal.Signals
+) -> None:
+    name = f"stopped-{sent.name}"
     axes = "axes: {lr: [1.0e-2, 3.0e-3, 1.0e-3, 3.0e-4, 1.0e-4, 3.0e-5]}\n"
     text = axes.replace("axes", "seeds: [0, 1, 2, 3]\naxes")
-    (workplace / "stopped.yaml").write_text(TINY.replace("tiny", "stopped") + text)
-    process = run_cli("sweep", "stopped.yaml", cwd=workplace)
-    records = workplace / "results" / "stopped" / "records"
+    (workplace / f"{name}.yaml").write_text(TINY.replace("tiny", name) + text)
+    process = run_cli("sweep", f"{name}.yaml", cwd=workplace)
+    records = workplace / "results" / name / "records"
     deadline = time.monotonic() + 120
     while not (records.is_dir() and len(list(records.glob("*.json"))) >= 2):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, story = process.communicate(timeout=60)
     assert process.returncode == 130, story
     assert "Traceback" not in story
     kept = {path.name: path.stat().st_mtime_ns for path in records.glob("*.json")}
     assert 2 <= len(kept) < 24
-    again = run_cli("sweep", "stopped.yaml", "--json", cwd=workplace)
+    again = run_cli("sweep", f"{name}.yaml", "--json", cwd=workplace)
     answer, story = again.communicate(timeout=180)
     assert again.returncode == 0, story
     assert len(json.loads(answer)) == 24

@@ -1,7 +1,11 @@
 """From an address to a connected Ray and what it can hold; stops what it started."""
 
 import logging
+import math
 import os
+import signal
+import socket
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +18,7 @@ from raylab.errors import CannotFinish, Problem, Refused
 
 # An autoscaled cluster starts with no worker at all: so many trials ask for nodes at once.
 MIN_SLOTS_OF_GROWING = 16
+REACH_TIMEOUT_S = 10.0
 
 # Ray reads these when it starts: Tune prints nothing and logs to no file of its own (the records
 # are ours), a failed trial may report without the metric, workers of a trial report within 0.1 s.
@@ -37,13 +42,22 @@ RAY_SWITCHES = {
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What the connected Ray has: logical CPUs and GPUs over all nodes."""
+    """What the connected Ray has."""
 
-    cpus: float
-    gpus: float
-    num_nodes: int
+    nodes: tuple[tuple[float, float], ...]
+    """Logical (CPUs, GPUs) of each node."""
     can_grow: bool = False
-    """Whether an autoscaler may bring more nodes when trials wait for them."""
+    """Whether an autoscaler will bring nodes when trials wait for them."""
+    may_have_gpus: bool = False
+    """Whether those will have GPUs."""
+
+    @property
+    def num_nodes(self) -> int:
+        return len(self.nodes)
+
+    @property
+    def has_gpus(self) -> bool:
+        return self.may_have_gpus or any(gpus for _, gpus in self.nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +77,19 @@ def connected(address: str | None) -> Iterator[Capacity]:
     A Ray that this process has joined already (in a notebook, say) is used and left as it is.
     Raises CannotFinish when there is no Ray at the address.
     """
+    if address and address.startswith("ray://"):
+        text = "a sweep cannot run through Ray Client; give host:port of the head, or auto on it"
+        raise Refused([Problem(f"--address {address}", text)], "the options")
+    os.environ.update({key: os.environ.get(key, value) for key, value in RAY_SWITCHES.items()})
     if ray.is_initialized():
         yield capacity_now()
         return
-    os.environ.update({key: os.environ.get(key, value) for key, value in RAY_SWITCHES.items()})
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
     quiet_ray()
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
+        if address:
+            check_reachable(address)
         ray.init(
             address=address or "local",
             configure_logging=False,
@@ -78,25 +98,37 @@ def connected(address: str | None) -> Iterator[Capacity]:
             runtime_env={"env_vars": RAY_SWITCHES},
             num_cpus=os.cpu_count() if address is None else None,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         where = f"the Ray at {address}" if address else "a local Ray"
         raise CannotFinish(
             f"{where} could not be reached: {error}\n"
             "Check the address (--address or RAY_ADDRESS) and the token (RAY_AUTH_TOKEN), "
             "or leave both away to run on this machine."
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray takes it, and would exit at once
     try:
         yield capacity_now()
     finally:
         ray.shutdown()
 
 
+def check_reachable(address: str) -> None:
+    """ConnectionError or TimeoutError within seconds; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=REACH_TIMEOUT_S).close()
+
+
 def capacity_now() -> Capacity:
-    """What the Ray that this process has joined holds."""
-    total = ray.cluster_resources()
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
-    return Capacity(cpus, gpus, len(nodes), can_grow=cpus == 0)  # cluster.yaml's head has no CPU
+    """What the Ray that this process has joined holds, or may grow to hold."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive)
+    if any(cpus for cpus, _ in nodes):
+        return Capacity(nodes)
+    # cluster.yaml's head has no CPU for trials: only the autoscaler knows what workers will have.
+    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
+    return Capacity(nodes, can_grow=True, may_have_gpus=bool(most.get("GPU")))
 
 
 def quiet_ray() -> None:
@@ -114,17 +146,21 @@ def slot_for(resources: Resources, capacity: Capacity) -> Slot:
     Raises Refused when not even one trial fits, unless the cluster may grow.
     """
     workers, cpus = resources.workers, resources.cpus
-    one_each = 1.0 if capacity.gpus else 0.0
+    one_each = 1.0 if capacity.has_gpus else 0.0
     gpus = one_each if resources.gpus == "auto" else resources.gpus / workers
-    fits = [capacity.cpus // (workers * cpus)]
-    if gpus:
-        fits.append(capacity.gpus // (workers * gpus))
-    num_slots = int(min(fits))
+    num_slots = sum(places(node, cpus, gpus) for node in capacity.nodes) // workers
     if capacity.can_grow:
         num_slots = max(num_slots, MIN_SLOTS_OF_GROWING)
     if num_slots < 1:
-        has = f"{capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs"
-        wants = f"{workers * cpus:g} CPUs and {workers * gpus:g} GPUs"
+        has = " + ".join(f"{c:g} CPUs and {g:g} GPUs" for c, g in capacity.nodes)
+        each = f"{cpus:g} CPUs and {gpus:g} GPUs"
+        wants = each if workers == 1 else f"{workers} x {each}"
         text = f"one trial wants {wants}, Ray has {has}; lower workers, cpus or gpus"
         raise Refused([Problem("resources", text)], "the resources")
     return Slot(workers, cpus, gpus, num_slots)
+
+
+def places(node: tuple[float, float], cpus: float, gpus: float) -> int:
+    """How many workers of that size one node holds."""
+    fits = [node[0] / cpus] + ([node[1] / gpus] if gpus else [])
+    return math.floor(min(fits) + 1e-9)  # 1 / 0.2 is not quite 5

@@ -95,6 +95,7 @@ class Collector(Callback):
             self.record(trial.config["trial_id"], "pruned")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.on_trial_start(iteration, trials, trial)  # its actor may never have started
         running = self.running[trial.config["trial_id"]]
         error = trial.get_pickled_error()
         running.error_kind = type(error).__name__
@@ -133,6 +134,7 @@ class Collector(Callback):
             self.results.delete_checkpoint(record.trial_id)
             return
         sign = 1 if metric_mode(self.metric) == "max" else -1
+        self.kept = [entry for entry in self.kept if entry[1] != record.trial_id]
         self.kept.append((sign * outcome, record.trial_id))
         self.kept.sort(key=lambda entry: (-entry[0], entry[1]))
         for _, identity in self.kept[self.keep :]:

@@ -16,6 +16,7 @@ from raylab.images.prepare import variant_id
 from raylab.images.source import Source
 from raylab.images.split import resolve_strategy
 from raylab.results.directory import ResultsDirectory
+from raylab.results.record import Record, best_epoch
 from raylab.sweep.queue import fixed_axes
 
 # Images of so many sizes would fill the disk before the first trial: ask instead.
@@ -83,7 +84,7 @@ class Plan:
 
     def summary(self, results: ResultsDirectory) -> dict[str, Any]:
         """What `raylab plan` prints: counts, variants with their bytes, what is already done."""
-        finished = results.finished_ids()
+        finished = reusable_records(self.sweep, results)
         done = (
             sum(self.identify(config) in finished for config in self.configs()) if finished else 0
         )
@@ -109,6 +110,26 @@ class Plan:
             "epochs": sum(config.epochs for config in self.configs()),
             "results": results.location,
         }
+
+
+def reusable_records(
+    sweep: SweepConfig, results: ResultsDirectory, *, with_failed: bool = True
+) -> dict[str, Record]:
+    """By trial_id, the records that stand for a trial of this sweep, were it run again.
+
+    Not those of trials that another scheduler pruned, or whose best epoch another metric chose.
+    """
+    ids = results.finished_ids(with_failed=with_failed)
+    return {r.trial_id: r for r in results.records() if r.trial_id in ids and stands(r, sweep)}
+
+
+def stands(record: Record, sweep: SweepConfig) -> bool:
+    """Whether running the trial in this sweep would give this record."""
+    if record.status == "failed":
+        return True
+    if record.status == "pruned" and sweep.scheduler.kind == "none":
+        return False
+    return best_epoch(record.epochs, sweep.metric).get("epoch") == record.best_epoch
 
 
 def random_configs(sweep: SweepConfig) -> Iterator[TrialConfig]:

@@ -121,7 +121,7 @@ def result_text(record: Record, metric: str) -> str:
     if record.status == "failed":
         return f"{record.error_kind}: {record.error}"
     text = f"{metric} {getattr(record, metric):.4f}"
-    if metric == "val_accuracy":
+    if metric == "val_accuracy" and record.val_accuracy_low is not None:
         text += f" [{record.val_accuracy_low:.4f}, {record.val_accuracy_high:.4f}]"
     return text
 

@@ -12,12 +12,15 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.study import StudyDirection
+from pydantic import ValidationError
 from ray.tune.search import Searcher
 
 from raylab.config.expand import config_from
 from raylab.config.sweep import Distribution, SweepConfig, metric_mode
 from raylab.config.trial import TrialConfig
+from raylab.errors import CannotFinish
 
+MAX_DRAWS = 1000
 # A config's outcome: the metric's value, or None for a trial that failed.
 Outcome = float | None
 
@@ -78,17 +81,27 @@ class OptunaProposer:
     def propose(self) -> TrialConfig | None:
         if self.num_left <= 0:
             return None
-        self.num_left -= 1
         if not self.waiting:
+            trial, self.waiting = self.ask()
+            for config in self.waiting:
+                self.open[config].append(trial)
+        self.num_left -= 1
+        return self.waiting.pop(0)
+
+    def ask(self) -> tuple[optuna.Trial, list[TrialConfig]]:
+        """Optuna's next point with every seed; points whose fields disagree are passed over."""
+        for _ in range(MAX_DRAWS):
             trial = self.study.ask(self.distributions)
             assignment = assignment_of(self.sweep, trial.params)
+            try:
+                configs = [config_from(self.sweep, assignment, s) for s in self.sweep.seeds]
+            except ValidationError:
+                self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                continue
             self.assignments.append(assignment)
             self.remember(self.assignments)
-            for seed in self.sweep.seeds:
-                config = self.finish(config_from(self.sweep, assignment, seed))
-                self.waiting.append(config)
-                self.open[config].append(trial)
-        return self.waiting.pop(0)
+            return trial, [self.finish(config) for config in configs]
+        raise CannotFinish(f"no allowed config in {MAX_DRAWS} draws; loosen the axes")
 
     def observe(self, config: TrialConfig, outcome: Outcome) -> None:
         if not self.open[config]:

@@ -1,5 +1,6 @@
 """The sweep itself: plan, prepare the images, run the trials on Ray Tune, gather the records."""
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -25,7 +26,7 @@ from raylab.results.record import Record
 from raylab.storage import Folder
 from raylab.sweep.cluster import Capacity, Slot, connected, slot_for
 from raylab.sweep.collector import Collector, outcome_of
-from raylab.sweep.plan import Plan
+from raylab.sweep.plan import Plan, possible_values, reusable_records
 from raylab.sweep.progress import View, make_view
 from raylab.sweep.queue import ListProposer, OptunaProposer, Outcome, Proposer, TrialQueue
 from raylab.sweep.shards import Images, dataset_of
@@ -66,7 +67,10 @@ def cache_folder(results: str) -> Folder:
     if given:
         return Folder(given)
     if not Folder(results).is_local:
-        return Folder(results.rstrip("/").rsplit("/", 1)[0] + "/raylab-cache")
+        base, mark, options = results.partition("?")  # s3://bucket/run?region=…
+        scheme, _, path = base.rstrip("/").partition("://")
+        bucket, *keys = path.split("/")
+        return Folder(f"{scheme}://{'/'.join([bucket, *keys[:-1]])}/raylab-cache{mark}{options}")
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Folder(Path(home) / "raylab")
 
@@ -104,6 +108,10 @@ class Sweeping:
         self.slot: Slot = slot_for(self.sweep.resources, capacity)
         self.begun_at = time.monotonic()
         self.write_split = cache(self._write_split)
+        if capacity.num_nodes > 1 and results.folder.is_local:
+            view.note(
+                f"{results.location} must be on storage that all {capacity.num_nodes} nodes share"
+            )
 
     def run(self) -> Outcomes:
         """Everything, from the images to the gathered leaderboard."""
@@ -132,7 +140,7 @@ class Sweeping:
             self.sweep.keep,
             self.view,
         )
-        collector.resume_kept(reusable.values())
+        collector.resume_kept(self.results.records())
         self.announce(list(reused.values()), reusable)
         interrupted = False
         try:
@@ -182,6 +190,7 @@ class Sweeping:
         if left_out:
             where = self.results.path_of("images.parquet")
             self.view.note(f"{left_out:,} files cannot be read and are left out; see {where}")
+        self.results.flush()  # an empty leaderboard can be read too
         source = self.plan.source
         return variants, Images.of(table, source.classes, source.fingerprint)
 
@@ -214,10 +223,8 @@ class Sweeping:
         """Earlier records that stand for trials of this sweep."""
         if self.options.fresh:
             return {}
-        ids = self.results.finished_ids(with_failed=not self.options.retry_failed)
-        return {
-            record.trial_id: record for record in self.results.records() if record.trial_id in ids
-        }
+        with_failed = not self.options.retry_failed
+        return reusable_records(self.sweep, self.results, with_failed=with_failed)
 
     def may_start(self) -> bool:
         """Whether the budget allows one more trial; those that run are never cut off by it."""
@@ -237,6 +244,7 @@ class Sweeping:
             metric=self.sweep.metric,
             slot=self.slot,
             keep_weights=self.sweep.keep > 0,
+            may_prune=self.sweep.scheduler.kind != "none",
         )
 
     def tune(self, shared: Shared, queue: TrialQueue, collector: Collector) -> None:
@@ -270,7 +278,8 @@ class Sweeping:
                 "goes on from there."
             ) from error
         finally:
-            self.results.delete_scratch()
+            with contextlib.suppress(OSError):  # interrupted trials may still be writing there
+                self.results.delete_scratch()
 
 
 def resources_of(slot: Slot) -> Any:
@@ -291,7 +300,8 @@ def scheduler_of(sweep: SweepConfig, configs: Iterable[TrialConfig]) -> TrialSch
         time_attr="epoch",
         metric=sweep.metric,
         mode=metric_mode(sweep.metric),
-        max_t=max(epochs, default=base),
+        max_t=max([*epochs, *possible_values(sweep, "epochs", base)]),
+        stop_last_trials=False,  # those that reach the end are complete, not stopped
         grace_period=sweep.scheduler.grace_epochs,
         reduction_factor=sweep.scheduler.reduction_factor,
     )

@@ -22,9 +22,11 @@ import ray.train
 import ray.train.torch
 import ray.tune
 import torch
+from ray.exceptions import RayError
+from ray.train import WorkerGroupError
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from raylab.config.sweep import metric_mode
+from raylab.config.sweep import EPOCH_METRICS, metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.results.directory import ResultsDirectory
 from raylab.sweep.cluster import Slot
@@ -44,6 +46,9 @@ from raylab.training.loop import Collective, DivergedError, TrainingData, train
 
 # A trial that dies is taken up again from a checkpoint at most this old.
 CHECKPOINT_EVERY_S = 60.0
+# What a config can do wrong; everything else is the machine's, and Tune tries again.
+CONFIG_ERRORS = (DivergedError, ValueError, KeyError, TypeError, FileNotFoundError, RuntimeError)
+ERROR_KINDS = {DivergedError: "diverged", torch.OutOfMemoryError: "OutOfMemory"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class Shared:
     metric: str
     slot: Slot
     keep_weights: bool
+    may_prune: bool
+    """Whether any epoch may be a trial's last."""
 
 
 def run_trial(params: dict[str, Any], shared: Shared) -> None:
@@ -65,22 +72,30 @@ def run_trial(params: dict[str, Any], shared: Shared) -> None:
     """
     try:
         trainer_for(params, shared).fit()
-    except (DivergedError, ValueError, KeyError, TypeError, FileNotFoundError) as error:
-        report_failure(params, shared, type(error).__name__, error)
-    except RuntimeError as error:  # CUDA out of memory is a RuntimeError too
-        report_failure(params, shared, error_kind(error), error)
+    except CONFIG_ERRORS as error:
+        if breaks_process(error):
+            raise
+        report_failure(params, shared, error)
+    except WorkerGroupError as error:
+        cause = cause_of(error)
+        if cause is None:
+            raise
+        report_failure(params, shared, cause)
     finally:
         release_memory()
 
 
-def error_kind(error: RuntimeError) -> str:
-    """The name under which a failure is grouped; Ray Train wraps a worker's own error."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return "OutOfMemory"
-    cause = getattr(error, "worker_failures", None)
-    if cause:
-        return type(next(iter(cause.values()))).__name__
-    return type(error).__name__
+def breaks_process(error: Exception) -> bool:
+    """After a CUDA error other than a lack of memory, no trial can train in this process."""
+    return "CUDA error" in str(error) and not isinstance(error, torch.OutOfMemoryError)
+
+
+def cause_of(error: WorkerGroupError) -> Exception | None:
+    """The config's own error in a worker group; None where a process or node was lost."""
+    causes = [getattr(e, "_base_exc", e) for e in error.worker_failures.values()]
+    own = [e for e in causes if isinstance(e, CONFIG_ERRORS) and not isinstance(e, RayError)]
+    # The other workers' RuntimeError is but the echo: their peer has gone.
+    return next((e for e in own if not isinstance(e, RuntimeError)), own[0] if own else None)
 
 
 def release_memory() -> None:
@@ -90,12 +105,12 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def report_failure(params: dict[str, Any], shared: Shared, kind: str, error: BaseException) -> None:
+def report_failure(params: dict[str, Any], shared: Shared, error: Exception) -> None:
     """Tell Tune the cause in one line, and leave the traceback in the trial's log."""
-    results = ResultsDirectory(shared.results)
-    results.write_log(params["trial_id"], traceback.format_exc())
+    story = "".join(traceback.format_exception(error))
+    ResultsDirectory(shared.results).write_log(params["trial_id"], story)
+    kind = ERROR_KINDS.get(type(error), type(error).__name__)
     text = str(error).strip().splitlines()[-1] if str(error).strip() else kind
-    kind = {"DivergedError": "diverged"}.get(kind, kind)
     ray.tune.report({"error_kind": kind, "error": text[:500]})
 
 
@@ -109,12 +124,16 @@ def trainer_for(params: dict[str, Any], shared: Shared) -> ray.train.torch.Torch
         "results": shared.results,
         "metric": shared.metric,
         "keep_weights": shared.keep_weights,
+        "may_prune": shared.may_prune,
+        "use_gpu": shared.slot.gpus_per_worker > 0,
         "classes": shared.images.classes,
         "variant": f"{shared.images.fingerprint}/{config.image_size}/{config.channels}",
         "cpus": shared.slot.cpus_per_worker,
     }
     variant = shared.variants[config.image_size, config.channels]
     sides = split_places(shared.images, config.split)
+    if not len(sides.train) or not len(sides.val):
+        raise ValueError("the split leaves no image to train or to validate on")
     ids = shared.images.table["image_id"].take(pa.array(sides.val)).to_pylist()
     job |= {"val_ids": ids, "val_labels": shared.images.labels[sides.val]}
     if workers == 1:
@@ -176,24 +195,24 @@ def train_worker(job: dict[str, Any]) -> None:
         classes=tuple(job["classes"]),
         pixel_rows=shard.pixel_rows,
     )
-    device = ray.train.torch.get_device()
+    # Ray names the first GPU also to a trial that asked for none.
+    device = ray.train.torch.get_device() if job["use_gpu"] else torch.device("cpu")
     collective = collective_for(rank, world, device)
     best = Best()
     reporter = Reporter(job, shard, config, collective, best, device)
-    try:
-        train(
-            config,
-            data,
-            device,
-            collective,
-            reporter.epoch,
-            reporter.resume_state(),
-            metric=job["metric"],
-            mode=metric_mode(job["metric"]),
-            best=best,
-        )
-    finally:
-        reporter.finish()
+    # Metrics of the whole trial (seconds) leave the choice of the epoch to val_accuracy.
+    ranks = job["metric"] if job["metric"] in EPOCH_METRICS else "val_accuracy"
+    train(
+        config,
+        data,
+        device,
+        collective,
+        reporter.epoch,
+        reporter.resume_state(),
+        metric=ranks,
+        mode=metric_mode(ranks),
+        best=best,
+    )
 
 
 def as_tensor(pixels: np.ndarray) -> torch.Tensor:
@@ -262,27 +281,25 @@ class Reporter:
         return state
 
     def epoch(self, row: EpochRow, state: Callable[[], dict[str, Any]]) -> None:
-        """Report one epoch; ends by SystemExit if the scheduler prunes the trial here."""
+        """Report one epoch; ends by SystemExit if the scheduler prunes the trial here.
+
+        What may be the last word is on storage first: Tune does not wait for a stopped trial.
+        """
+        is_over = row.epoch == self.config.epochs
+        if is_over or self.job["may_prune"]:
+            self.write_predictions()
+        if is_over and self.job["keep_weights"] and self.collective.rank == 0:
+            self.write_weights()
         metrics = {**asdict(row), **self.constants}
         if self.collective.world > 1:
-            self.write_predictions()  # a pruned worker group is not asked again
             ray.train.report(metrics)
-        elif time.monotonic() - self.last_checkpoint_at < CHECKPOINT_EVERY_S:
+        elif is_over or time.monotonic() - self.last_checkpoint_at < CHECKPOINT_EVERY_S:
             ray.tune.report(metrics)
         else:
             self.last_checkpoint_at = time.monotonic()
             with tempfile.TemporaryDirectory(prefix="raylab-state-") as folder:
                 torch.save(state(), Path(folder) / "state.pt")
                 ray.tune.report(metrics, checkpoint=ray.tune.Checkpoint.from_directory(folder))
-
-    def finish(self) -> None:
-        """Leave the best epoch's predictions and weights behind, however the trial ended."""
-        if not self.best.epoch:
-            return
-        if self.collective.world == 1:
-            self.write_predictions()
-        if self.job["keep_weights"] and self.collective.rank == 0 and self.best.state:
-            self.write_weights()
 
     def write_predictions(self) -> None:
         """All workers bring their rows together; rank 0 writes the table."""

@@ -1,0 +1,131 @@
+"""Which trial Tune is given next; Optuna's draws and their return."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.tune.search import Searcher
+
+from raylab.config.grid import read_grid
+from raylab.config.sweep import SweepConfig
+from raylab.config.trial import TrialConfig
+from raylab.sweep.queue import (
+    ListProposer,
+    OptunaProposer,
+    Outcome,
+    TrialQueue,
+    assignment_of,
+    drawn_for,
+)
+
+SEARCH = """
+name: drawn
+data: toy
+axes:
+  lr: {loguniform: [1.0e-4, 1.0e-2]}
+  augment: [none, {preset: light, rotate_deg: 10}]
+zip: [{model: [cnn, resnet18], drop_rate: [0.1, 0.3]}]
+search: {optuna: {num_trials: 4}}
+seeds: [0, 1]
+"""
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> SweepConfig:
+    (tmp_path / "drawn.yaml").write_text(SEARCH)
+    return read_grid(tmp_path / "drawn.yaml")
+
+
+def configs() -> Iterator[TrialConfig]:
+    return (TrialConfig(lr=lr) for lr in (1e-1, 1e-2, 1e-3))
+
+
+def queue(finished: dict[str, Outcome], may_start: Any = lambda: True) -> TrialQueue:
+    def recorded(identity: str) -> tuple[bool, Outcome]:
+        return identity in finished, finished.get(identity)
+
+    def identify(config: TrialConfig) -> str:
+        return f"lr {config.lr}"
+
+    return TrialQueue(ListProposer(configs()), identify, recorded, may_start, "val_accuracy")
+
+
+def all_of(trials: TrialQueue) -> list[str]:
+    given = []
+    while (params := trials.suggest("x")) != Searcher.FINISHED:
+        assert params is not None
+        given.append(params["trial_id"])
+    return given
+
+
+def test_every_config_is_given_once() -> None:
+    assert all_of(queue({})) == ["lr 0.1", "lr 0.01", "lr 0.001"]
+
+
+def test_finished_trials_are_passed_over() -> None:
+    assert all_of(queue({"lr 0.01": 0.5})) == ["lr 0.1", "lr 0.001"]
+
+
+def test_nothing_is_given_once_the_budget_is_spent() -> None:
+    answers = iter([True, True, False])
+    assert all_of(queue({}, lambda: next(answers))) == ["lr 0.1", "lr 0.01"]
+
+
+def proposer(sweep: SweepConfig, kept: list[Any]) -> OptunaProposer:
+    def remember(assignments: list[dict[str, Any]]) -> None:
+        kept[:] = assignments
+
+    return OptunaProposer(sweep, lambda config: config, 8, remember)
+
+
+def proposed(found: OptunaProposer) -> list[TrialConfig]:
+    given = []
+    while (config := found.propose()) is not None:
+        given.append(config)
+        found.observe(config, config.lr)
+    return given
+
+
+def test_optuna_gives_each_draw_with_each_seed(drawn: SweepConfig) -> None:
+    given = proposed(proposer(drawn, []))
+    assert [config.seed for config in given] == [0, 1] * 4
+    for first, second in zip(given[::2], given[1::2], strict=True):
+        assert first == second.model_copy(update={"seed": 0})
+        assert first.drop_rate == {"cnn": 0.1, "resnet18": 0.3}[first.model]
+
+
+def test_optuna_is_told_the_mean_over_seeds(drawn: SweepConfig) -> None:
+    found = proposer(drawn, [])
+    for outcome in (0.5, 0.7):
+        config = found.propose()
+        assert config is not None
+        found.observe(config, outcome)
+    assert found.study.trials[0].value == pytest.approx(0.6)
+
+
+def test_a_failed_seed_fails_the_draw(drawn: SweepConfig) -> None:
+    found = proposer(drawn, [])
+    for outcome in (0.5, None):
+        config = found.propose()
+        assert config is not None
+        found.observe(config, outcome)
+    assert found.study.trials[0].state.name == "FAIL"
+
+
+def test_a_resumed_search_draws_again_what_it_drew(drawn: SweepConfig) -> None:
+    kept: list[dict[str, Any]] = []
+    before = proposed(proposer(drawn, kept))
+    resumed = proposer(drawn, [])
+    resumed.recall(kept[:3])
+    assert proposed(resumed)[:6] == before[:6]
+
+
+def test_draws_that_the_axes_no_longer_allow_are_forgotten(drawn: SweepConfig) -> None:
+    point = {"lr": 0.001, "augment": "none", "model": "cnn", "drop_rate": 0.1}
+    known = drawn_for(drawn, point)
+    assert known is not None
+    assert assignment_of(drawn, known) == point
+    assert drawn_for(drawn, {**point, "augment": "strong"}) is None
+    assert drawn_for(drawn, {**point, "drop_rate": 0.3}) is None
+    assert drawn_for(drawn, {**point, "epochs": 5}) is None
