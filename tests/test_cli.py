@@ -68,14 +68,26 @@ def test_dry_run_is_the_plan(place: Path) -> None:
     assert raylab("sweep", "small.yaml", "--dry-run").stdout == raylab("plan", "small.yaml").stdout
 
 
-def test_plan_counts_what_is_done_already(place: Path) -> None:
-
+def test_plan_counts_what_is_done_and_not_what_another_scheduler_pruned(place: Path) -> None:
     plan = Plan(read_grid(place / "small.yaml"), scan("toy:num=210"))
-    config = next(plan.configs())
-    record = record_from(config, plan.source.fingerprint, "split", [], "pruned")
-    ResultsDirectory("results/small").add(record)
-    answer = json.loads(raylab("plan", "small.yaml", "--json").stdout)
-    assert (answer["done"], answer["to_run"]) == (1, 7)
+    first, second, third, *_ = plan.configs()
+    epoch = {"epoch": 1, "val_accuracy": 0.5, "val_loss": 1.0, "seconds": 1.0}
+    better = {"epoch": 2, "val_accuracy": 0.4, "val_loss": 0.5, "seconds": 1.0}
+    results = ResultsDirectory("results/small")
+    data = plan.source.fingerprint
+    results.add(record_from(first, data, "split", [epoch, better], "complete", num_val=64))
+    results.add(record_from(second, data, "split", [epoch], "pruned", num_val=64))
+    results.add(record_from(third, data, "split", [], "failed", error_kind="diverged"))
+    assert done("small.yaml") == 2
+    asha = "scheduler={asha: {grace_epochs: 1}}"
+    assert done("small.yaml", "--set", asha) == 3
+    assert done("small.yaml", "--set", "metric=val_loss") == 1  # another epoch would be the best
+
+
+def done(*arguments: str) -> int:
+    answer = json.loads(raylab("plan", *arguments, "--json").stdout)
+    assert answer["to_run"] == answer["trials"] - answer["done"]
+    return int(answer["done"])
 
 
 def test_set_overrides_any_key(place: Path) -> None:
