@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from raylab.config.grid import read_grid
+from raylab.errors import Refused
 from raylab.images.toy import write_folder
 from raylab.results.directory import ResultsDirectory
 from raylab.sweep.runner import Options, Outcomes, run_sweep
@@ -207,6 +208,53 @@ def test_a_fixed_model_validates_alike_with_one_and_two_workers(workplace: Path)
     assert mine["image_id"].to_pylist() == other["image_id"].to_pylist()
     for name in (name for name in mine.column_names if name.startswith("p_")):
         assert np.allclose(mine[name], other[name], atol=1e-4)
+
+
+KOREAN = {
+    "angry": "분노",
+    "disgust": "혐오",
+    "fear": "불안",
+    "happy": "기쁨",
+    "neutral": "중립",
+    "sad": "슬픔",
+    "surprise": "당황",
+}
+
+
+def test_korean_names_and_broken_files_do_not_stop_a_sweep(workplace: Path) -> None:
+    faces = workplace / "나의 'faces' 얼굴"
+    write_folder(faces, num=210, wrong=0.0, seed=1)
+    for english, korean in KOREAN.items():
+        (faces / english).rename(faces / korean)
+    (faces / "기쁨" / "깨진 파일.jpg").write_bytes(b"no image at all")
+    (faces / "기쁨" / "Thumbs.db").write_bytes(b"thumbs")
+    text = f'data: "{faces.name}"\naxes: {{lr: [1.0e-3]}}\n'
+    grid = workplace / "korean.yaml"
+    grid.write_text(TINY.replace("data: faces\n", "") + text, encoding="utf-8")
+    outcomes = run_sweep(read_grid(grid), Options(str(workplace / "korean 결과"), quiet=True))
+    (record,) = outcomes.records
+    assert record.status == "complete", record.error
+    results = ResultsDirectory(workplace / "korean 결과")
+    images = results.images().to_pandas()
+    assert len(images) == 211
+    (broken,) = images[images["status"] != "ok"].to_dict("records")
+    assert broken["path"].endswith("깨진 파일.jpg")
+    assert broken["label"] == "기쁨"
+    assert {f"p_{name}" for name in KOREAN.values()} < set(
+        results.predictions(record.trial_id).column_names
+    )
+
+
+def test_a_class_with_too_few_images_is_refused(workplace: Path) -> None:
+    faces = workplace / "few"
+    write_folder(faces, num=210, wrong=0.0, seed=2)
+    for image in list((faces / "disgust").iterdir())[2:]:
+        image.unlink()
+    grid = workplace / "few.yaml"
+    grid.write_text(TINY.replace("data: faces", "data: few") + "axes: {lr: [1.0e-3]}\n")
+    with pytest.raises(Refused, match="disgust"):
+        run_sweep(read_grid(grid), Options(str(workplace / "refused"), quiet=True))
+    assert not (workplace / "refused" / "leaderboard.parquet").exists()
 
 
 def run_cli(*arguments: str, cwd: Path, **settings: str) -> subprocess.Popen[str]:
