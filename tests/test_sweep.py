@@ -182,6 +182,7 @@ seeds: [0, 1]
     assert {r.trial_id for r in again.records} == set(board["trial_id"])
 
 
+@pytest.mark.slow
 def test_two_workers_reach_what_one_reaches(
     crossed: tuple[Path, Outcomes], workplace: Path
 ) -> None:
@@ -268,7 +269,9 @@ def run_cli(*arguments: str, cwd: Path, **settings: str) -> subprocess.Popen[str
     )
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize(
+    "sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
     workplace: Path, sent: signal.Signals
 ) -> None:
