@@ -63,7 +63,7 @@ def sweep(
         typer.Option(
             envvar="RAY_ADDRESS",
             metavar="ADDRESS",
-            help="auto, host:port, ray://… or http://host:8265; none = a local Ray.",
+            help="auto or host:port of a Ray that runs; none = a local Ray.",
         ),
     ] = None,
     dry_run: Annotated[
