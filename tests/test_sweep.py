@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import ray
 
 from raylab.config.grid import read_grid
 from raylab.errors import Refused
@@ -256,6 +257,23 @@ def test_a_class_with_too_few_images_is_refused(workplace: Path) -> None:
     with pytest.raises(Refused, match="disgust"):
         run_sweep(read_grid(grid), Options(str(workplace / "refused"), quiet=True))
     assert not (workplace / "refused" / "leaderboard.parquet").exists()
+
+
+@pytest.mark.slow
+def test_asha_frees_the_workers_of_a_pruned_group(workplace: Path) -> None:
+    text = """
+axes: {lr: [1.0e-2, 1.0e-6, 1.0e-7]}
+scheduler: {asha: {grace_epochs: 1, reduction_factor: 2}}
+resources: {workers: 2}
+"""
+    outcomes = sweep(workplace, text, "pruned_groups")
+    assert outcomes.exit_code == 0
+    assert len(outcomes.records) == 3
+    assert {record.status for record in outcomes.records} == {"complete", "pruned"}
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU", 0) < ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < deadline, ray.available_resources()
+        time.sleep(0.2)
 
 
 def run_cli(*arguments: str, cwd: Path, **settings: str) -> subprocess.Popen[str]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from ray._raylet import PlacementGroupID
 from ray.tune import Callback
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from raylab.config.sweep import metric_mode
 from raylab.config.trial import TrialConfig
@@ -31,6 +33,8 @@ class Running:
     facts: dict[str, Any] = field(default_factory=dict)
     error_kind: str | None = None
     error: str | None = None
+    placement_group: str | None = None
+    """Hex id of what a worker group holds; None for a trial of one process."""
 
 
 class Collector(Callback):
@@ -83,6 +87,7 @@ class Collector(Callback):
         running.epochs[row["epoch"]] = row
         facts = ("num_train", "num_val", "num_workers", "device")
         running.facts = {name: result[name] for name in facts if name in result}
+        running.placement_group = result.get("placement_group")
         self.view.epoch(trial.config["trial_id"], row)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -104,9 +109,13 @@ class Collector(Callback):
         self.results.write_log(trial.config["trial_id"], str(error))
         self.record(trial.config["trial_id"], "failed")
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        release_group(self.running[trial.config["trial_id"]])
+
     def record(self, identity: str, status: Status) -> None:
         """Write how the trial ended, and tell the queue and the view."""
         running = self.running.pop(identity)
+        release_group(running)
         record = record_from(
             config=running.config,
             data_fingerprint=self.data_fingerprint,
@@ -140,6 +149,17 @@ class Collector(Callback):
         for _, identity in self.kept[self.keep :]:
             self.results.delete_checkpoint(identity)
         del self.kept[self.keep :]
+
+
+def release_group(running: Running) -> None:
+    """Free what a trial's worker group holds: when its driver ends early, the group lives on.
+
+    Ray Train's own cleaner asks the dashboard, which a local Ray does not have.
+    """
+    if running.placement_group is not None:
+        group = PlacementGroupID(bytes.fromhex(running.placement_group))
+        remove_placement_group(PlacementGroup(group))
+        running.placement_group = None
 
 
 def outcome_of(record: Record, metric: str) -> Outcome:

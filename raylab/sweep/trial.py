@@ -259,12 +259,15 @@ class Reporter:
         self.last_checkpoint_at = time.monotonic()
         self.written_epoch = 0
         num_train = collective.sum_counts(np.array([len(shard.train)], dtype=np.float64))
-        self.constants = {
+        self.constants: dict[str, Any] = {
             "num_train": int(num_train[0]),
             "num_val": len(job["val_ids"]),
             "num_workers": collective.world,
             "device": device_name(device),
         }
+        if collective.world > 1:  # so that the driver can end the group of a pruned trial
+            group = ray.util.get_current_placement_group()
+            self.constants["placement_group"] = group.id.hex() if group else None
 
     def resume_state(self) -> dict[str, Any] | None:
         """The state to go on from, where an earlier process of this trial left one.
