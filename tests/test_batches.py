@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylab.training.batches import batch_sizes, epoch_batches, worker_part
+from raylab.training.batches import batch_sizes, epoch_batches
 
 some_labels = st.lists(st.integers(0, 6), min_size=1, max_size=300).map(np.array)
 some_batch_size = st.integers(1, 64)
@@ -55,13 +55,6 @@ def test_shuffled_batches_ignore_class_shares():
     labels = np.repeat([0, 1], 50)
     batches = epoch_batches(labels, 10, "shuffle", seed=0, epoch=1)
     assert {int(labels[batch].sum()) for batch in batches} != {5}
-
-
-@given(st.integers(1, 500), st.integers(1, 8))
-def test_worker_parts_together_are_the_batch(num_rows, world):
-    batch = np.arange(num_rows)
-    parts = [worker_part(batch, rank, world) for rank in range(world)]
-    assert np.concatenate(parts).tolist() == batch.tolist()
 
 
 def test_batch_sizes_are_those_of_array_split():

@@ -127,13 +127,3 @@ def test_grid_environment_split_and_log_can_be_read_back(tmp_path: Path) -> None
     assert results.has_split("f00")
     assert results.split("f00").equals(split)
     assert Path(results.write_log("abc", "why")).read_text() == "why"
-
-
-def test_clear_removes_results_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    results = ResultsDirectory(tmp_path)
-    results.add(record(0))
-    results.write_grid({"name": "aug"})
-    results.clear()
-    assert results.folder.names() == ["notes.txt"]
-    assert results.finished_ids() == frozenset()

@@ -20,7 +20,6 @@ EPOCHS = "epochs.parquet"
 IMAGES = "images.parquet"
 GRID = "grid.yaml"
 ENVIRONMENT = "environment.json"
-REPORT = "report.html"
 DRAWS = "draws.json"
 
 # Gathering rewrites two whole tables; over many thousand trials it must not become the work.
@@ -205,15 +204,6 @@ class ResultsDirectory:
     def path_of(self, name: str) -> str:
         """A file of this directory as a user can open it."""
         return self.folder.path_of(name)
-
-    def clear(self) -> None:
-        """Removes every result and nothing else: a file that is not ours stays."""
-        for name in ("records", LEADERBOARD, EPOCHS, "predictions", "checkpoints", "logs"):
-            self.folder.delete(name)
-        for name in ("splits", IMAGES, GRID, ENVIRONMENT, REPORT, DRAWS):
-            self.folder.delete(name)
-        self._records = {}
-        self._ungathered = False
 
     def _known(self) -> dict[str, Record]:
         """All records, read once: the writer of the directory is its only one."""

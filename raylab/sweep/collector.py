@@ -110,6 +110,7 @@ class Collector(Callback):
         self.record(trial.config["trial_id"], "failed")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.on_trial_start(iteration, trials, trial)
         release_group(self.running[trial.config["trial_id"]])
 
     def record(self, identity: str, status: Status) -> None:

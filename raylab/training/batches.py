@@ -43,11 +43,6 @@ def epoch_batches(
     return np.split(order, np.cumsum(sizes)[:-1])
 
 
-def worker_part(batch: Rows, rank: int, world: int) -> Rows:
-    """The rank's slice of a batch; the slices of all ranks together are the batch."""
-    return np.array_split(batch, world)[rank]
-
-
 def _rows_by_class(labels: Rows, rng: np.random.Generator) -> list[Rows]:
     """The shuffled rows of each class that is there."""
     return [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
