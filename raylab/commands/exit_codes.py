@@ -1,0 +1,42 @@
+"""From what happened to an exit code: errors as one text on stderr, signals as an interrupt."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import typer
+
+from raylab.errors import RaylabError
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Errors that are ours become one text on stderr and an exit code; a pipe may close early."""
+    try:
+        yield
+    except RaylabError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+@contextmanager
+def terminated_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a sweep as Ctrl-C does: with everything finished kept."""
+
+    def interrupt(signum: int, frame: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
