@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from raylab.training.loop import TrainingData
+from raylab.training.worker import TrainingData
 
 
 def small_data(

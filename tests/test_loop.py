@@ -14,8 +14,9 @@ from small_data import small_data
 
 from raylab.config.trial import TrialConfig
 from raylab.training.epoch import Best
-from raylab.training.loop import Collective, DivergedError, train
+from raylab.training.loop import DivergedError, train
 from raylab.training.model import build_model
+from raylab.training.worker import Collective
 
 torch.set_num_threads(1)
 
@@ -72,19 +73,31 @@ CHANGES = [
     {"sampler": "proportional"},
     {"sampler": "balanced"},
     {"class_weights": "balanced"},
+    {"class_weights": "effective", "effective_beta": 0.9},
+    {"loss": "focal", "focal_gamma": 1.0},
+    {"loss": "gce", "gce_q": 0.5},
+    {"freeze_bn": True},
+    {"unfreeze_epochs": 1},
+    {"layer_decay": 0.7},
+    {"head_lr_scale": 10},
+    {"sam_rho": 0.05},
     {"batch_size": 8},
     *({"optimizer": name} for name in ("sgd", "adam", "nadam", "radam", "rmsprop")),
     {"lr": 1e-3},
     {"weight_decay": 0.5},
     {"momentum": 0.5},
-    *({"lr_schedule": name} for name in ("constant", "step", "plateau")),
+    *({"lr_schedule": name} for name in ("constant", "step", "plateau", "onecycle")),
     {"warmup_epochs": 0.5},
     {"amp": "bf16"},
     {"seed": 1},
 ]
-ONLY_VALIDATION = [{"ema_decay": 0.5}, {"tta": "flip"}, {"tta": "tencrop"}]
+ONLY_VALIDATION = [
+    {"ema_decay": 0.5},
+    *({"tta": name} for name in ("flip", "fivecrop", "tencrop")),
+]
 # Tested below, or not of the loop: the images of the data decide on these three.
 ELSEWHERE = {"epochs", "pretrained", "drop_path_rate", "image_size", "channels", "split"}
+ELSEWHERE |= {"patience", "pretrained_digest"}
 
 
 def test_every_trial_field_is_tested():
@@ -110,6 +123,38 @@ def test_drop_path_rate_changes_the_training():
     fields = {"model": "resnet10t", "epochs": 1}
     losses = [run(**fields, drop_path_rate=rate).epochs[0].train_loss for rate in (0, 0.5)]
     assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("patience", [1, 2])
+def test_patience_ends_a_trial_that_gets_no_better(patience):
+    frozen = {"lr": 1e-30, "train_layers": "head", "epochs": 6}  # no epoch beats the first
+    outcome = run(**frozen, patience=patience)
+    assert len(outcome.epochs) == 1 + patience
+    assert outcome.best_epoch == 1
+    assert [row.is_last for row in outcome.epochs] == [False] * patience + [True]
+
+
+def test_patience_lets_a_trial_go_on_while_it_gets_better():
+    outcome = run(epochs=4, patience=3)
+    assert [row.is_last for row in outcome.epochs] == [False, False, False, True]
+
+
+def test_gradual_unfreezing_moves_the_later_stages_first():
+    states = {}
+
+    def keep(row, state):
+        states[row.epoch] = state()["model"]
+
+    run(epochs=3, unfreeze_epochs=1, report=keep)
+    moved = [
+        {
+            name.split(".")[0]
+            for name, tensor in states[epoch].items()
+            if not torch.equal(tensor, states[epoch - 1][name])
+        }
+        for epoch in (2, 3)
+    ]
+    assert moved == [{"fc", "layer4"}, {"fc", "layer4", "layer3"}]
 
 
 def test_pretrained_weights_are_where_training_begins(base, tmp_path):
@@ -139,8 +184,12 @@ def test_validation_is_exact_whatever_the_batch_size(monkeypatch, base):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"lr_schedule": "plateau", "optimizer": "sgd"}, {"ema_decay": 0.9, "augment": "strong"}],
-    ids=["plateau, sgd", "ema, adamw"],
+    [
+        {"lr_schedule": "plateau", "optimizer": "sgd"},
+        {"ema_decay": 0.9, "augment": "strong"},
+        {"unfreeze_epochs": 1, "layer_decay": 0.8, "sam_rho": 0.05},
+    ],
+    ids=["plateau, sgd", "ema, adamw", "unfreezing, sam"],
 )
 @pytest.mark.parametrize("stop_after", [1, 2])
 def test_a_resumed_trial_ends_bit_for_bit_as_an_undisturbed_one(fields, stop_after, tmp_path):

@@ -12,7 +12,8 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from raylab.config.trial import TrialConfig
-from raylab.training.loop import Collective, train
+from raylab.training.loop import train
+from raylab.training.worker import Collective
 
 
 def sum_counts(counts):

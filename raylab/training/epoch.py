@@ -29,6 +29,12 @@ class EpochRow:
     seconds: float
     train_images_per_s: float
     """Without validation."""
+    precision: str = "float32"
+    """In which the convolutions were computed."""
+    num_micro_batches: int = 1
+    """Parts into which every batch was cut because memory did not hold it whole."""
+    is_last: bool = False
+    """No epoch follows: they are over, or `patience` is."""
 
 
 @dataclass

@@ -61,26 +61,41 @@ def predict_log_probs(
     model.eval()
     out = torch.empty((len(rows), num_classes), device=pixels.device)
     order = torch.tensor(rows, device=pixels.device)
-    for start in range(0, len(rows), IMAGES_PER_BATCH):
-        part = order[start : start + IMAGES_PER_BATCH]
-        images = pixels.normalize(pixels.take(part))
-        with torch.autocast(pixels.device.type, amp, enabled=amp is not None):
-            logits = [model(view) for view in views(images, tta)]
-        by_view = torch.stack([functional.log_softmax(each.float(), 1) for each in logits])
-        out[start : start + len(part)] = by_view.logsumexp(0) - math.log(len(logits))
+    start, size = 0, IMAGES_PER_BATCH
+    while start < len(rows):
+        part = order[start : start + size]
+        try:
+            out[start : start + len(part)] = _log_probs(model, pixels, part, tta, amp)
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size //= 2
+            continue
+        start += len(part)
     log_probs: npt.NDArray[np.float32] = out.cpu().numpy()
     return log_probs
 
 
+def _log_probs(
+    model: nn.Module, pixels: Pixels, rows: torch.Tensor, tta: str, amp: torch.dtype | None
+) -> torch.Tensor:
+    """float32 (B, K) of one batch; rows: int64 (B,)."""
+    images = pixels.normalize(pixels.take(rows))
+    with torch.autocast(pixels.device.type, amp, enabled=amp is not None):
+        logits = [model(view) for view in views(images, tta)]
+    by_view = torch.stack([functional.log_softmax(each.float(), 1) for each in logits])
+    return by_view.logsumexp(0) - math.log(len(logits))
+
+
 def views(images: torch.Tensor, tta: str) -> Iterator[torch.Tensor]:
-    """(B, C, H, W) each: the image; its mirror too; or 5 crops, brought back to size, mirrored."""
-    if tta == "none":
-        yield images
-        return
-    crops = [images] if tta == "flip" else list(_five_crops(images))
+    """(B, C, H, W) each: the image; its mirror too; or 5 crops, brought back to size; those and
+    their mirrors.
+    """
+    crops = _five_crops(images) if tta in ("fivecrop", "tencrop") else iter((images,))
     for crop in crops:
         yield crop
-        yield crop.flip(3)
+        if tta in ("flip", "tencrop"):
+            yield crop.flip(3)
 
 
 def _five_crops(images: torch.Tensor) -> Iterator[torch.Tensor]:

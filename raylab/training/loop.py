@@ -8,7 +8,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,14 +23,17 @@ from raylab.training.batches import batch_sizes, epoch_batches, num_batches
 from raylab.training.ema import Ema
 from raylab.training.epoch import Best, EpochRow
 from raylab.training.evaluate import Evaluation, evaluate
-from raylab.training.loss import balanced_weights, training_loss
+from raylab.training.layers import Unfreezing, set_train_mode
+from raylab.training.loss import class_weights, loss_of
 from raylab.training.metrics import accuracy, macro_f1
 from raylab.training.mixing import mix
-from raylab.training.model import build_model, set_train_mode
+from raylab.training.model import build_model
 from raylab.training.optim import Schedule, build_optimizer
 from raylab.training.pixels import Pixels
-from raylab.training.precision import resolve_amp
+from raylab.training.precision import AMP_DTYPES, name_of, resolve_amp
 from raylab.training.seeds import Purpose, seed_of
+from raylab.training.step import Stepper
+from raylab.training.worker import Collective, TrainingData
 
 # Without a second worker a diverged epoch is cut short; asking more often would stall a GPU.
 STEPS_BETWEEN_LOSS_CHECKS = 100
@@ -41,58 +44,6 @@ State = dict[str, Any]
 
 class DivergedError(CannotFinish):
     """The loss is no longer a finite number; the text says where and at which learning rate."""
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The images one worker holds, and which of them train and validate.
-
-    images: uint8 (N, H, W, C), 0..255; may be a read-only view that trials share
-    labels: int64 (M,), 0..K-1
-    train_rows, val_rows: int64, positions in `labels`; with several workers this worker's only
-    pixel_rows: int64 (M,), each label's row of `images`, where identical images share one;
-    without it, M = N and they stand in the same order
-    """
-
-    images: torch.Tensor
-    labels: npt.NDArray[np.int64]
-    train_rows: npt.NDArray[np.int64]
-    val_rows: npt.NDArray[np.int64]
-    classes: tuple[str, ...]
-    pixel_rows: npt.NDArray[np.int64] | None = None
-
-
-def _alone(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return counts
-
-
-def _unwrapped(module: nn.Module) -> nn.Module:
-    return module
-
-
-@dataclass
-class Collective:
-    """How this worker meets the others; the default is a worker that is alone."""
-
-    rank: int = 0
-    world: int = 1
-    sum_counts: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] = _alone
-    """All-reduce: the sum over the workers of a float64 array."""
-    wrap: Callable[[nn.Module], nn.Module] = _unwrapped
-    """DistributedDataParallel or the module itself; it must average gradients over workers."""
-
-    def average_buffers(self, module: nn.Module) -> None:
-        """BatchNorm statistics become the workers' mean, so that all validate the same model."""
-        if self.world == 1:
-            return
-        buffers = [b for b in module.buffers() if b.is_floating_point() and b.numel()]
-        if not buffers:
-            return
-        flat = torch.cat([b.detach().double().flatten() for b in buffers]).cpu().numpy()
-        mean = torch.from_numpy(self.sum_counts(flat) / self.world)
-        sizes = [b.numel() for b in buffers]
-        for buffer, part in zip(buffers, torch.split(mean, sizes), strict=True):
-            buffer.copy_(part.view_as(buffer))
 
 
 @dataclass
@@ -137,8 +88,11 @@ def train(
             if best.is_beaten_by(value, mode):
                 best.epoch, best.value = epoch, value
                 best.probs, best.state = evaluation.probs, learner.weights()
-            rows.append(row)
-            report(row, lambda: learner.state(rows, best))
+            is_last = epoch == config.epochs or 0 < config.patience <= epoch - best.epoch
+            rows.append(replace(row, is_last=is_last))
+            report(rows[-1], lambda: learner.state(rows, best))
+            if is_last:
+                break
     assert best.probs is not None
     return Outcome(best.epoch, best.probs, best.state, rows)
 
@@ -181,14 +135,24 @@ class Learner:
         self.pixels = Pixels(data.images, config, device, data.pixel_rows)
         self.labels = torch.tensor(data.labels, device=device)
         self.augment = Augment(config.augment)
-        self.amp = resolve_amp(config, device)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp is torch.float16)
+        self.amp = self._agreed_amp()
+        self.scaler = self._scaler()
         self.optimizer = build_optimizer(self.model, config)
+        self.unfreezing = Unfreezing(self.model, config.unfreeze_epochs)
         self.ema = Ema(self.model, config.ema_decay) if config.ema_decay > 0 else None
         self._count_images()
         self.schedule = Schedule(config, self.optimizer, self.num_steps)
         self.weights_per_class = self._class_weights()
-        self.wrapped: nn.Module | None = None
+        self.stepper: Stepper | None = None
+
+    def _agreed_amp(self) -> torch.dtype | None:
+        """Workers on unlike machines follow the first one's choice."""
+        own = AMP_DTYPES.index(resolve_amp(self.config, self.device))
+        votes = np.array([own if self.collective.rank == 0 else 0], dtype=np.float64)
+        return AMP_DTYPES[int(self.collective.sum_counts(votes)[0])]
+
+    def _scaler(self) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler(self.device.type, enabled=self.amp is torch.float16)
 
     def _count_images(self) -> None:
         """Every worker takes the same number of steps, and knows each global batch's size."""
@@ -208,15 +172,29 @@ class Learner:
         own = np.bincount(
             self.data.labels[self.data.train_rows], minlength=len(self.data.classes)
         ).astype(np.float64)
-        weights = balanced_weights(self.collective.sum_counts(own))
+        weights = class_weights(self.config, self.collective.sum_counts(own))
         return torch.from_numpy(weights).float().to(self.device)
+
+    def _stepper(self, num_micro_batches: int = 1) -> Stepper:
+        return Stepper(
+            model=self.collective.wrap(self.model),
+            optimizer=self.optimizer,
+            scaler=self.scaler,
+            amp=self.amp,
+            loss=loss_of(self.config, self.weights_per_class),
+            sam_rho=self.config.sam_rho,
+            may_cut=self.collective.world == 1,
+            num_micro_batches=num_micro_batches,
+        )
 
     def learn(self, epoch: int) -> Learned:
         """One pass over the training images."""
         began = time.perf_counter()
-        if self.wrapped is None:  # after a resume has loaded its weights
-            self.wrapped = self.collective.wrap(self.model)
-        set_train_mode(self.wrapped)
+        if self.unfreezing.begin(epoch) or self.stepper is None:  # a resume has its weights by now
+            # Wrapped anew: DDP adds up the gradients of what learned when it was made.
+            self.stepper = self._stepper(self.stepper.num_micro_batches if self.stepper else 1)
+        stepper = self.stepper
+        set_train_mode(stepper.model)
         seed, rank = self.config.seed, self.collective.rank
         torch.manual_seed(seed_of(seed, Purpose.DROPOUT, epoch, rank))
         generator = torch.Generator(self.device)
@@ -227,7 +205,11 @@ class Learner:
         for step, rows in enumerate(self._batches(epoch)):
             self.schedule.set_lr(epoch, step)
             images, targets = self._inputs(rows, generator, rng)
-            losses[step], hits = self._step(images, targets, self.global_sizes[step])
+            # Workers average gradients; times world / global size it is the global batch's mean.
+            share = self.collective.world / self.global_sizes[step]
+            losses[step], hits = stepper(images, targets, share)
+            if self.ema is not None:
+                self.ema.update(self.model)
             correct += hits
             if self.collective.world == 1 and step % STEPS_BETWEEN_LOSS_CHECKS == 1:
                 self._check_finite(losses[: step + 1].cpu().numpy(), epoch)
@@ -259,27 +241,6 @@ class Learner:
                 images, targets, num_classes, self.config.mixup, self.config.cutmix, rng
             )
         return self.pixels.normalize(images), targets
-
-    def _step(
-        self, images: torch.Tensor, targets: torch.Tensor, global_size: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One optimiser step; gives the loss summed over this worker's images, and its hits."""
-        assert self.wrapped is not None
-        with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
-            logits = self.wrapped(images)
-        loss = training_loss(
-            logits.float(), targets, self.weights_per_class, self.config.label_smoothing
-        )
-        self.optimizer.zero_grad()
-        # Workers average gradients; times world / global size it is the global batch's mean.
-        share = self.collective.world / global_size
-        torch.autograd.backward(self.scaler.scale(loss * share))
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.ema is not None:
-            self.ema.update(self.model)
-        labels = targets if targets.ndim == 1 else targets.argmax(1)
-        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
 
     def _check_finite(self, losses: npt.NDArray[Any], epoch: int) -> None:
         """losses: (steps,), summed over images."""
@@ -337,6 +298,8 @@ class Learner:
             lr=learned.lr,
             seconds=time.perf_counter() - began,
             train_images_per_s=learned.num_images / max(learned.seconds, 1e-9),
+            precision=name_of(self.amp),
+            num_micro_batches=self.stepper.num_micro_batches if self.stepper else 1,
         ), own
 
     def weights(self) -> dict[str, torch.Tensor] | None:
@@ -357,6 +320,8 @@ class Learner:
             "optimizer": to_cpu(self.optimizer.state_dict()),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "amp": name_of(self.amp),
+            "num_micro_batches": self.stepper.num_micro_batches if self.stepper else 1,
             "best": {
                 "epoch": best.epoch,
                 "value": best.value,
@@ -376,7 +341,11 @@ class Learner:
             self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        # It goes on as it began: another machine's probe might have chosen otherwise.
+        self.amp = next(dtype for dtype in AMP_DTYPES if name_of(dtype) == state["amp"])
+        self.scaler = self._scaler()
         self.scaler.load_state_dict(state["scaler"])
+        self.stepper = self._stepper(state["num_micro_batches"])
         kept = state["best"]
         best.epoch, best.value, best.state = kept["epoch"], kept["value"], kept["state"]
         best.probs = None if kept["probs"] is None else kept["probs"].numpy()

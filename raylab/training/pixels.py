@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from raylab.config.trial import TrialConfig
-from raylab.training.model import normalization
+from raylab.training.model import normalization as normalization_of
 
 # The rest of a GPU's free memory is left to activations and the optimiser.
 RESIDENT_FRACTION = 0.4
@@ -23,8 +23,11 @@ class Pixels:
         config: TrialConfig,
         device: torch.device,
         pixel_rows: npt.NDArray[np.int64] | None = None,
+        normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     ) -> None:
-        """images: uint8 (N, H, W, C), 0..255; pixel_rows: int64 (M,), each image's place in it."""
+        """images: uint8 (N, H, W, C), 0..255; pixel_rows: int64 (M,), each image's place in it;
+        normalization: mean and std per channel, without it the config's.
+        """
         assert images.dtype == torch.uint8
         assert images.ndim == 4
         self.device = device
@@ -32,7 +35,7 @@ class Pixels:
         self.pixel_rows = None
         if pixel_rows is not None:
             self.pixel_rows = torch.tensor(pixel_rows, device=self.images.device)
-        mean, std = normalization(config)
+        mean, std = normalization or normalization_of(config)
         self.mean = torch.tensor(mean, device=device).view(1, -1, 1, 1)
         self.std = torch.tensor(std, device=device).view(1, -1, 1, 1)
 

@@ -1,0 +1,59 @@
+"""A variant that memory cannot hold, as a file on this machine's disk that its processes map.
+
+The system reads the pages that batches touch, and drops them when memory is short: training
+streams from disk in any order, and sees the pixels that it would see in memory.
+N = readable distinct images, S = image_size, C = channels.
+"""
+
+import getpass
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from filelock import FileLock
+
+from raylab.images.prepare import Variant
+
+
+def mapped_pixels(variant: Variant) -> npt.NDArray[np.uint8]:
+    """uint8 (N, S, S, C), read-only, in the order of `Variant.table()`; holds no memory itself.
+
+    The first process of the machine writes the file, part by part; the others wait for it.
+    """
+    path = _path_of(variant)
+    shape = (variant.num_ok, variant.image_size, variant.image_size, variant.channels)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            unfinished = path.with_suffix(".part")
+            _write(variant, unfinished, shape)
+            unfinished.replace(path)
+            pa.default_memory_pool().release_unused()  # it would keep what reading parts took
+    return np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
+
+
+def _path_of(variant: Variant) -> Path:
+    """Beside the variant's parts where those are on this machine, else among temporary files."""
+    if variant.folder.is_local:
+        return Path(variant.folder.path_of("pixels.bin"))
+    folder = Path(tempfile.gettempdir()) / f"raylab-{getpass.getuser()}"
+    return folder / f"{variant.variant_id}.bin"
+
+
+def _write(variant: Variant, path: Path, shape: tuple[int, ...]) -> None:
+    with open(path, "wb") as file:
+        for name in variant.parts:
+            part = variant.folder.read_table(name, ["pixels", "status"])
+            ok = part.filter(pc.equal(part["status"], "ok"))["pixels"]
+            for pixels in ok.chunks:
+                size = pixels.type.byte_width
+                start = pixels.offset * size
+                file.write(pixels.buffers()[1].slice(start, len(pixels) * size))
+        file.flush()
+        os.fsync(file.fileno())
+        if file.tell() != int(np.prod(shape)):
+            raise OSError(f"{path}: {file.tell()} bytes written, {int(np.prod(shape))} expected")

@@ -1,0 +1,78 @@
+"""`gpus: auto`: how many trials share one GPU, from a short probe of what one trial takes."""
+
+import math
+from collections.abc import Iterable
+
+import ray
+import torch
+
+from raylab.config.sweep import Resources
+from raylab.config.trial import TrialConfig
+from raylab.sweep.cluster import Capacity, Slot, slot_for
+from raylab.training.footprint import Footprint, measure
+
+# Trials differ a little from the one that was probed, and memory fragments.
+USABLE_MEMORY_FRAC = 0.85
+MAX_PACKED = 16
+MAX_PROBED = 4
+
+
+def wants_probe(resources: Resources, capacity: Capacity) -> bool:
+    """Whether the packing is raylab's to choose and there is a GPU to choose it for."""
+    return resources.gpus == "auto" and resources.workers == 1 and capacity.has_gpus
+
+
+def trials_per_gpu(footprints: Iterable[Footprint]) -> int:
+    """As many as fit the memory, until the GPU is busy; what every probed trial allows."""
+    allowed = [
+        min(
+            math.floor(USABLE_MEMORY_FRAC * each.gpu_bytes / each.peak_bytes),
+            math.floor(1 / max(each.busy, 1 / MAX_PACKED) + 0.5),
+        )
+        for each in footprints
+    ]
+    return max(1, min([*allowed, MAX_PACKED]))
+
+
+def packed_slot(resources: Resources, capacity: Capacity, footprints: list[Footprint]) -> Slot:
+    """The slot with its share of a GPU, where the nodes' CPUs feed as many trials."""
+    per_gpu = trials_per_gpu(footprints)
+    for node_cpus, node_gpus in capacity.nodes:
+        if node_gpus:
+            per_gpu = max(1, min(per_gpu, int(node_cpus / resources.cpus / node_gpus)))
+    return slot_for(resources.model_copy(update={"gpus": 1 / per_gpu}), capacity)
+
+
+def heaviest(configs: Iterable[TrialConfig]) -> list[TrialConfig]:
+    """Of each model the config with the most pixels per batch; at most MAX_PROBED of them."""
+    most: dict[str, TrialConfig] = {}
+    for config in configs:
+        known = most.get(config.model)
+        if known is None or batch_pixels(config) > batch_pixels(known):
+            most[config.model] = config
+    return sorted(most.values(), key=batch_pixels, reverse=True)[:MAX_PROBED]
+
+
+def batch_pixels(config: TrialConfig) -> int:
+    """Numbers in one batch of images."""
+    return config.batch_size * config.image_size**2 * config.channels
+
+
+def probe(configs: list[TrialConfig], num_classes: int) -> list[Footprint]:
+    """Measure each config on a GPU of the cluster, one after another, in a process of its own."""
+    task = ray.remote(num_gpus=1, num_cpus=1, max_calls=1)(measure_on_gpu)
+    return [ray.get(task.remote(config, num_classes)) for config in configs]
+
+
+def measure_on_gpu(config: TrialConfig, num_classes: int) -> Footprint:
+    """`measure` on the GPU that Ray gave to this process."""
+    torch.set_num_threads(1)
+    return measure(config, num_classes, torch.device("cuda"))
+
+
+def sentence(config: TrialConfig, footprint: Footprint) -> str:
+    """What a probe found, for the log."""
+    return (
+        f"{config.model} at {config.image_size} px takes {footprint.peak_bytes / 1e9:.1f} of "
+        f"{footprint.gpu_bytes / 1e9:.0f} GB and {footprint.busy:.0%} of a GPU's time"
+    )

@@ -1,0 +1,59 @@
+"""What a trial takes of a GPU: memory at its peak, and the share of the time it keeps it busy.
+
+A few real steps of the trial's own loop on made-up images; B = batch size.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from raylab.config.trial import TrialConfig
+from raylab.training.loop import Learner
+from raylab.training.worker import Collective, TrainingData
+
+NUM_STEPS = 8
+# The CUDA context and cuDNN's handles, which torch's own count leaves out.
+CONTEXT_BYTES = 600 * 2**20
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """peak_bytes: of one process with its CUDA context; busy: 0..1, kernel time over wall time."""
+
+    peak_bytes: int
+    busy: float
+    gpu_bytes: int
+    """Memory of the whole GPU."""
+
+
+def measure(config: TrialConfig, num_classes: int, device: torch.device) -> Footprint:
+    """Train NUM_STEPS batches and validate once, after a first pass that warms up.
+
+    device: a CUDA device. Raises torch.OutOfMemoryError where not even two images fit at a time.
+    """
+    rng = np.random.default_rng(0)
+    num_train = NUM_STEPS * config.batch_size
+    shape = (num_train, config.image_size, config.image_size, config.channels)
+    rows = np.arange(num_train)
+    data = TrainingData(
+        images=torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8)),
+        labels=rows % num_classes,
+        train_rows=rows,
+        val_rows=rows[: config.batch_size],
+        classes=tuple(str(k) for k in range(num_classes)),
+    )
+    learner = Learner(config, data, device, Collective())
+    torch.cuda.reset_peak_memory_stats(device)
+    learned = learner.learn(1)
+    learner.validate(1, learned, 0.0)
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        learned = learner.learn(2)
+        torch.cuda.synchronize(device)
+    kernel_us = sum(event.self_device_time_total for event in profiled.key_averages())
+    return Footprint(
+        peak_bytes=torch.cuda.max_memory_reserved(device) + CONTEXT_BYTES,
+        busy=min(1.0, kernel_us / 1e6 / learned.seconds),
+        gpu_bytes=torch.cuda.get_device_properties(device).total_memory,
+    )

@@ -1,0 +1,58 @@
+"""`gpus: auto` packs what memory, the GPU's time and the node's CPUs allow, and no more."""
+
+import pytest
+
+from raylab.config.sweep import Resources
+from raylab.config.trial import TrialConfig
+from raylab.sweep.cluster import Capacity
+from raylab.sweep.packing import heaviest, packed_slot, trials_per_gpu, wants_probe
+from raylab.training.footprint import Footprint
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("peak_gb", "busy", "expected"),
+    [
+        (2, 0.25, 4),  # the GPU's time is the limit
+        (20, 0.1, 3),  # its memory is: 0.85 x 80 / 20
+        (2, 0.9, 1),  # one trial fills it
+        (70, 0.1, 1),  # 70 GB of 80 fit once, however idle it is
+        (0.7, 0.01, 16),  # nearly idle: the cap
+    ],
+)
+def test_as_many_as_fit_until_the_gpu_is_busy(peak_gb: float, busy: float, expected: int) -> None:
+    assert trials_per_gpu([Footprint(int(peak_gb * GB), busy, 80 * GB)]) == expected
+
+
+def test_the_hungriest_trial_decides() -> None:
+    small, large = Footprint(GB, 0.1, 80 * GB), Footprint(30 * GB, 0.1, 80 * GB)
+    assert trials_per_gpu([small, large]) == 2
+
+
+@pytest.mark.parametrize(("cpus", "slots"), [(16.0, 8), (6.0, 6), (2.0, 2)])
+def test_each_packed_trial_has_its_cpu(cpus: float, slots: int) -> None:
+    capacity = Capacity(nodes=((cpus, 2.0),))
+    slot = packed_slot(Resources(), capacity, [Footprint(2 * GB, 0.25, 80 * GB)])
+    assert slot.num_slots == slots
+    assert slot.gpus_per_worker == pytest.approx(2 / slots)
+
+
+def test_only_an_open_question_is_probed() -> None:
+    gpu, cpu = Capacity(nodes=((8.0, 1.0),)), Capacity(nodes=((8.0, 0.0),))
+    assert wants_probe(Resources(), gpu)
+    assert not wants_probe(Resources(gpus=0.5), gpu)
+    assert not wants_probe(Resources(workers=2), gpu)
+    assert not wants_probe(Resources(), cpu)
+
+
+def test_the_probe_takes_the_largest_config_of_each_model() -> None:
+    configs = [
+        TrialConfig(model=model, image_size=size, batch_size=batch)
+        for model in ("resnet18", "cnn")
+        for size, batch in ((64, 32), (128, 64), (128, 16))
+    ]
+    assert [(c.model, c.image_size, c.batch_size) for c in heaviest(configs)] == [
+        ("resnet18", 128, 64),
+        ("cnn", 128, 64),
+    ]

@@ -1,0 +1,72 @@
+"""Refitting: the loop's own steps for a chosen number of epochs, blind to every unseen label."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_data import small_data
+
+from raylab.config.trial import TrialConfig
+from raylab.training import optim
+from raylab.training.epoch import EpochRow
+from raylab.training.loop import train
+from raylab.training.refit import refit
+from raylab.training.worker import Collective, TrainingData
+
+CPU = torch.device("cpu")
+BASE: dict[str, Any] = {
+    "model": "cnn",
+    "image_size": 16,
+    "batch_size": 16,
+    "epochs": 4,
+    "lr": 0.01,
+    "amp": "none",
+}
+
+
+def loop_weights(config: TrialConfig, data: TrainingData) -> tuple[list[Any], list[EpochRow]]:
+    """The model's weights after every epoch of the sweep's own loop."""
+    weights = []
+
+    def report(row: EpochRow, state: Any) -> None:
+        weights.append(state()["model"])
+
+    outcome = train(config, data, CPU, Collective(), report)
+    return weights, outcome.epochs
+
+
+@pytest.mark.parametrize("fields", [{"mixup": 0.2}, {"lr_schedule": "plateau"}])
+def test_a_model_after_n_epochs_is_that_of_the_loop_after_n_epochs(fields: dict[str, Any]) -> None:
+    config = TrialConfig.model_validate({**BASE, **fields, "augment": "light"})
+    data = small_data()
+    expected, epochs = loop_weights(config, data)
+    fit = refit(config, data, data.val_rows, CPU, 3, [row.val_loss for row in epochs])
+    assert all(torch.equal(fit.state[name], value) for name, value in expected[2].items())
+    assert fit.probs.shape == (len(data.val_rows), 4)
+    assert np.allclose(fit.probs.sum(1), 1, atol=1e-5)
+
+
+def test_plateau_lowers_the_rate_where_the_sweep_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optim, "PLATEAU_EPOCHS", 1)
+    config = TrialConfig.model_validate({**BASE, "lr_schedule": "plateau"})
+    data = small_data()
+    better, worse = (
+        refit(config, data, data.val_rows, CPU, 3, losses) for losses in ([3, 2, 1], [1, 2, 3])
+    )
+    assert better.train_loss != worse.train_loss
+
+
+def test_labels_of_unseen_images_may_be_anything() -> None:
+    config = TrialConfig.model_validate({**BASE, "class_weights": "balanced"})
+    data = small_data()
+    hidden = data.labels.copy()
+    hidden[data.val_rows] = -1
+    no_rows = np.empty(0, dtype=np.int64)
+    first, second = (
+        refit(config, replace(data, labels=labels, val_rows=no_rows), data.val_rows, CPU, 2, [0, 0])
+        for labels in (data.labels, hidden)
+    )
+    assert (first.probs == second.probs).all()
+    assert (first.train_loss, first.train_accuracy) == (second.train_loss, second.train_accuracy)
