@@ -58,6 +58,32 @@ def decode_info(data: bytes, image_size: int, channels: int) -> Decoded:
     return Decoded(pixels, width, height)
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """An image at full size: upright, 8 bits per channel; `mode`: PIL's name of what it was."""
+
+    image: Image.Image
+    """RGB."""
+    mode: str
+
+    def square(self, side: int) -> Pixels:
+        """uint8 (side, side): its central square in grey."""
+        return np.asarray(_resized_square(self.image.convert("L"), side), dtype=np.uint8)
+
+
+def decode_whole(data: bytes) -> Whole:
+    """The image as it is, nothing cut or reduced; DecodeError says why there is none."""
+    if not data:
+        raise DecodeError("the file is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        upright, _, _ = _load(data, MAX_PIXELS)
+        try:
+            return Whole(_to_mode(upright, "RGB"), upright.mode)
+        except ValueError as error:
+            raise DecodeError(_short(error)) from error
+
+
 @functools.cache
 def _formats() -> tuple[str, ...]:
     """FORMATS, less what this build of PIL was compiled without."""
