@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from raylab.config.expand import config_from, count_trials, differing_fields, expand, sample
+from raylab.config.differences import differing_fields
+from raylab.config.expand import (
+    config_from,
+    count_trials,
+    expand,
+    replicas,
+    sample,
+    split_choices,
+)
 from raylab.config.sweep import Distribution, Search, SweepConfig
 from raylab.config.trial import AUGMENT_PRESETS
 from raylab.errors import CannotFinish
@@ -131,3 +139,64 @@ def test_differing_fields_are_flat_and_in_order() -> None:
     configs = list(expand(sweep_of(axes=axes)))
     assert differing_fields(configs) == ["split.train", "split.val", "augment"]
     assert differing_fields(configs[:1]) == differing_fields([]) == []
+
+
+def folds_of(sweep: SweepConfig) -> list[tuple[int, int, int]]:
+    return [(trial.split.folds, trial.split.fold, trial.seed) for trial in expand(sweep)]
+
+
+def test_a_config_with_folds_is_one_trial_per_seed_and_fold() -> None:
+    sweep = sweep_of(trial={"split": {"folds": 3}}, seeds=(0, 7))
+    assert folds_of(sweep) == [(3, fold, seed) for seed in (0, 7) for fold in range(3)]
+    (split,) = {trial.split.model_copy(update={"fold": 0}) for trial in expand(sweep)}
+    assert (split.train, split.val, split.test) == (0.6, 0.3, 0.1)
+    assert count_trials(sweep) == 6
+
+
+def test_one_fold_alone_is_run_where_it_is_asked_for() -> None:
+    sweep = sweep_of(trial={"split": {"folds": 3, "fold": 1}})
+    assert folds_of(sweep) == [(3, 1, 0)]
+    assert count_trials(sweep) == 1
+    some = sweep_of(trial={"split": {"folds": 3}}, axes={"split.fold": (0, 2)})
+    assert folds_of(some) == [(3, 0, 0), (3, 2, 0)]
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"split.folds": (0, 2, 5), "lr": (0.1, 0.2)},
+        {"split": ({"folds": 2}, {"folds": 4, "fold": 3}, {}), "lr": (0.1, 0.2)},
+    ],
+)
+def test_folds_on_an_axis_are_counted_as_they_are_run(axes: dict[str, Any]) -> None:
+    sweep = sweep_of(axes=axes, seeds=(0, 1))
+    assert count_trials(sweep) == len(list(expand(sweep)))
+    drawn = sweep.model_copy(update={"search": Search(kind="random", num_trials=9)})
+    runs = [len(list(replicas(drawn, sample(drawn, i)))) for i in range(9)]
+    assert count_trials(drawn) == sum(runs)
+
+
+def test_folds_in_a_zip_group_are_counted_as_they_are_run() -> None:
+    group = {"split.folds": (0, 4), "epochs": (20, 5)}
+    sweep = sweep_of(zip=(group,), axes={"lr": (0.1, 0.2, 0.3)})
+    assert count_trials(sweep) == len(folds_of(sweep)) == 15
+
+
+def test_a_fold_can_be_left_out() -> None:
+    sweep = sweep_of(trial={"split": {"folds": 3}}, exclude=({"split.fold": 1},))
+    assert folds_of(sweep) == [(3, 0, 0), (3, 2, 0)]
+    assert count_trials(sweep) == 2
+
+
+def test_a_huge_product_with_folds_is_counted_without_being_built() -> None:
+    axes = {key: tuple(range(1000)) for key in ("mixup", "cutmix")}
+    assert count_trials(sweep_of(axes={**axes, "split.folds": (0, 5)})) == 6 * 10**6
+
+
+def test_the_splits_of_a_grid_are_those_of_its_listed_axes() -> None:
+    axes = {
+        "split.train": (0.7, 0.8),
+        "split.seed": Distribution(kind="randint", low=0, high=9),
+        "lr": (0.1, 0.2),
+    }
+    assert [split.train for split in split_choices(sweep_of(axes=axes))] == [0.7, 0.8]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from raylab.config.expand import count_trials, differing_fields, expand
+from raylab.config.differences import differing_fields
+from raylab.config.expand import count_trials, expand
 from raylab.config.grid import read_grid
 from raylab.sweep.runner import Options, run_sweep
 

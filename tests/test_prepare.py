@@ -14,10 +14,10 @@ from raylab.images.prepare import (
     find_variant,
     image_table,
     prepare,
-    variant_id,
 )
 from raylab.images.source import scan
 from raylab.images.toy import write_folder
+from raylab.images.variant import variant_id
 from raylab.storage import Folder
 
 pytestmark = pytest.mark.usefixtures("ray_local")

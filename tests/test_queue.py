@@ -129,3 +129,17 @@ def test_draws_that_the_axes_no_longer_allow_are_forgotten(drawn: SweepConfig) -
     assert drawn_for(drawn, {**point, "augment": "strong"}) is None
     assert drawn_for(drawn, {**point, "drop_rate": 0.3}) is None
     assert drawn_for(drawn, {**point, "epochs": 5}) is None
+
+
+def test_optuna_gives_each_draw_with_each_fold_and_is_told_their_mean(tmp_path: Path) -> None:
+    text = SEARCH.replace("seeds:", "trial: {split: {folds: 2}}\nseeds:")
+    (tmp_path / "folds.yaml").write_text(text)
+    found = proposer(read_grid(tmp_path / "folds.yaml"), [])
+    runs = []
+    for outcome in (0.1, 0.2, 0.3, 0.6):
+        config = found.propose()
+        assert config is not None
+        runs.append((config.seed, config.split.fold))
+        found.observe(config, outcome)
+    assert runs == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert found.study.trials[0].value == pytest.approx(0.3)

@@ -10,9 +10,13 @@ from raylab.config.expand import (
     assignments,
     count_trials,
     cross_checked,
+    decisive,
     disagreement,
     exclusion,
+    fold_axes,
     num_points,
+    num_product,
+    replicas,
     sample,
 )
 from raylab.config.findings import Findings
@@ -23,12 +27,19 @@ from raylab.config.wording import shown
 from raylab.errors import CannotFinish
 
 _MAX_CHECKED_DRAWS = 200
+# Fields that are read only where another one has this value.
+_SERVES = {
+    "focal_gamma": ("loss", "focal"),
+    "gce_q": ("loss", "gce"),
+    "effective_beta": ("class_weights", "effective"),
+}
 
 
 def contradictions(sweep: SweepConfig, findings: Findings) -> None:
     """Note every contradiction in `findings`."""
     _repeated_axes(sweep, findings)
     _overruled_options(sweep, findings)
+    _idle_fields(sweep, findings)
     _search(sweep, findings)
     _scheduler(sweep, findings)
     _resources(sweep, findings)
@@ -71,6 +82,20 @@ def _overruled_options(sweep: SweepConfig, findings: Findings) -> None:
             findings.add(path, f"{key} is an axis of this grid; set axes.{key} instead")
 
 
+def _idle_fields(sweep: SweepConfig, findings: Findings) -> None:
+    """An axis, or a value that someone chose, which no trial would read."""
+    places = dict(_axis_places(sweep))
+    for key, (field, value) in _SERVES.items():
+        default = TrialConfig.model_fields[key].default
+        if key not in places and sweep.trial.get(key, default) == default:
+            continue
+        axis = _axis(sweep, field)
+        known = axis if isinstance(axis, tuple) else (sweep.trial.get(field),)
+        if value not in known:
+            text = f"does nothing unless {field} is {value}; set that, or take this out"
+            findings.add(places.get(key, ("trial", key)), text)
+
+
 def _search(sweep: SweepConfig, findings: Findings) -> None:
     search = sweep.search
     if search.kind == "grid":
@@ -87,6 +112,9 @@ def _search(sweep: SweepConfig, findings: Findings) -> None:
         findings.add(("search",), f"{search.kind} has no axes to search; add axes")
     if search.kind == "optuna" and sweep.exclude:
         findings.add(("exclude",), "optuna cannot leave configs out; use random, or narrow axes")
+    if search.kind == "optuna" and (keys := fold_axes(sweep)):
+        where = dict(_axis_places(sweep))[keys[0]]
+        findings.add(where, "optuna compares like with like: set split.folds under trial instead")
 
 
 def _scheduler(sweep: SweepConfig, findings: Findings) -> None:
@@ -119,12 +147,18 @@ def _resources(sweep: SweepConfig, findings: Findings) -> None:
         findings.add((*where, "workers"), text)
 
 
+def _axis(sweep: SweepConfig, key: str) -> tuple[Any, ...] | Distribution | None:
+    """Along which the field moves; None where it does not."""
+    axes = (sweep.axes.get(key), *(group.get(key) for group in sweep.zip))
+    return next((axis for axis in axes if axis), None)
+
+
 def _numbers(sweep: SweepConfig, key: str) -> list[float]:
-    for axis in (sweep.axes.get(key), *(group.get(key) for group in sweep.zip)):
-        if isinstance(axis, Distribution):
-            return [axis.low, axis.high]
-        if axis:
-            return [float(value) for value in axis]
+    axis = _axis(sweep, key)
+    if isinstance(axis, Distribution):
+        return [axis.low, axis.high]
+    if axis:
+        return [float(value) for value in axis]
     return [float(sweep.trial.get(key, TrialConfig.model_fields[key].default))]
 
 
@@ -138,12 +172,14 @@ def _smallest(sweep: SweepConfig, key: str) -> float:
 
 def _too_many(sweep: SweepConfig, findings: Findings) -> bool:
     """More trials than anyone means, counted before `exclude` (that would take as long)."""
-    total = num_points(sweep) * len(sweep.seeds)
+    total = num_product(sweep)
     if total <= MAX_TRIALS or sweep.budget.trials is not None:
         return False
     sizes = [f"{key} {len(axis)}" for key, axis in sweep.axes.items() if isinstance(axis, tuple)]
     sizes += ["+".join(group) + f" {len(next(iter(group.values())))}" for group in sweep.zip]
     sizes.append(f"seeds {len(sweep.seeds)}")
+    if total > num_points(sweep) * len(sweep.seeds):
+        sizes.append("folds")
     text = f"{' x '.join(sizes)} = {total:,} trials, more than {MAX_TRIALS:,}"
     findings.add(("axes",), f"{text}; shorten an axis, use search: random, or set budget.trials")
     return True
@@ -155,13 +191,10 @@ def _grid_configs(sweep: SweepConfig, findings: Findings) -> None:
         return
     is_excluded = exclusion(sweep)
     seen: set[str] = set()
-    points = itertools.islice(assignments(sweep), MAX_TRIALS)
-    if not any(map(_is_cross_axis, dict(_axis_places(sweep)))):
-        points = itertools.islice(points, 1)
-    for point in points:
+    for point in itertools.islice(assignments(decisive(sweep)), MAX_TRIALS):
         part = cross_checked(point)
         memo = repr(part)
-        if memo in seen or all(is_excluded(point, seed) for seed in sweep.seeds):
+        if memo in seen or all(itertools.starmap(is_excluded, replicas(sweep, point))):
             continue
         seen.add(memo)
         error = disagreement(sweep, part)
@@ -169,10 +202,6 @@ def _grid_configs(sweep: SweepConfig, findings: Findings) -> None:
             _tell(error, part, sweep, findings)
     if sweep.exclude and not findings.problems and count_trials(sweep) == 0:
         findings.add(("exclude",), "every trial is left out; nothing would run")
-
-
-def _is_cross_axis(key: str) -> bool:
-    return bool(cross_checked({key: None}))
 
 
 def _drawn_configs(sweep: SweepConfig, findings: Findings) -> None:

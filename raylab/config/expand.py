@@ -1,17 +1,18 @@
 """From a sweep to its trial configs; pure: the same sweep gives the same configs in order."""
 
+import contextlib
 import itertools
-import json
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from raylab.config.fields import coerce, overlay, root, roots, value_at
+from raylab.config.builder import ConfigBuilder, memo_of, plain
+from raylab.config.fields import coerce, overlay, root, value_at
 from raylab.config.sweep import Distribution, SweepConfig
-from raylab.config.trial import TrialConfig
+from raylab.config.trial import MAX_FOLDS, SplitConfig, TrialConfig
 from raylab.errors import CannotFinish
 
 Assignment = dict[str, Any]
@@ -24,8 +25,15 @@ CROSS_CHECKED = {"split", "augment", "epochs", "warmup_epochs"}
 
 def config_from(sweep: SweepConfig, assignment: Mapping[str, Any], seed: int) -> TrialConfig:
     """The trial at one point of the sweep; raises pydantic's ValidationError if fields disagree."""
-    values = overlay(sweep.trial, {key: _plain(value) for key, value in assignment.items()})
+    values = overlay(sweep.trial, {key: plain(value) for key, value in assignment.items()})
     return TrialConfig.model_validate({**values, "seed": seed})
+
+
+def replicas(sweep: SweepConfig, point: Assignment) -> Iterator[tuple[Assignment, int]]:
+    """The (point, seed) pairs that one config is run as: every seed with every fold."""
+    folds = _folds(sweep, point)
+    points = [{**point, "split.fold": fold} for fold in range(folds)] if folds > 1 else [point]
+    return ((each, seed) for seed in sweep.seeds for each in points)
 
 
 def assignments(sweep: SweepConfig) -> Iterator[Assignment]:
@@ -40,7 +48,7 @@ def assignments(sweep: SweepConfig) -> Iterator[Assignment]:
 
 
 def num_points(sweep: SweepConfig) -> int:
-    """Size of the product, exclusions not applied, seeds not counted."""
+    """Size of the product, exclusions not applied, seeds and folds not counted."""
     sizes = [len(_values(axis)) for axis in sweep.axes.values()]
     sizes += [len(next(iter(group.values()))) for group in sweep.zip if group]
     return math.prod(sizes)
@@ -49,21 +57,80 @@ def num_points(sweep: SweepConfig) -> int:
 def count_trials(sweep: SweepConfig) -> int:
     """How many trials the sweep asks for; nothing is built unless `exclude` has to be asked."""
     if sweep.search.num_trials is not None:
-        return sweep.search.num_trials * len(sweep.seeds)
+        if not fold_axes(sweep):
+            return sweep.search.num_trials * num_replicas(sweep)
+        draws = (sample(sweep, i) for i in range(sweep.search.num_trials))
+        return sum(num_replicas(sweep, draw) for draw in draws)
     if not sweep.exclude:
-        return num_points(sweep) * len(sweep.seeds)
-    is_excluded = exclusion(sweep)
-    points = itertools.product(assignments(sweep), sweep.seeds)
-    return sum(not is_excluded(point, seed) for point, seed in points)
+        return num_product(sweep)
+    is_excluded, part = exclusion(sweep), decisive(sweep)
+    runs = (run for point in assignments(part) for run in replicas(part, point))
+    times = num_points(sweep) // num_points(part)  # each point of the part stands equally often
+    return times * sum(not is_excluded(point, seed) for point, seed in runs)
+
+
+def num_product(sweep: SweepConfig) -> int:
+    """Trials of the whole product, seeds and folds counted, exclusions not applied."""
+    keys = fold_axes(sweep)
+    if not keys:
+        return num_points(sweep) * num_replicas(sweep)
+    # The folds follow from these axes alone, and each of their points stands equally often.
+    part = _with_axes(sweep, keys.__contains__)
+    times = num_points(sweep) // num_points(part)
+    return times * sum(num_replicas(sweep, point) for point in assignments(part))
+
+
+def num_replicas(sweep: SweepConfig, point: Assignment | None = None) -> int:
+    """Trials that one config is run as."""
+    return max(_folds(sweep, point or {}), 1) * len(sweep.seeds)
+
+
+def split_choices(sweep: SweepConfig) -> list[SplitConfig]:
+    """Every split that the listed axes make, one fold of each; exclusions are not applied, and
+    ranges stay at what `trial` says.
+    """
+    listed = {key: axis for key, axis in sweep.axes.items() if isinstance(axis, tuple)}
+    part = _with_axes(sweep.model_copy(update={"axes": listed}), lambda key: root(key) == "split")
+    found: dict[SplitConfig, None] = {}
+    for point in assignments(part):
+        with contextlib.suppress(ValidationError):  # left out by an exclusion, or told elsewhere
+            found[config_from(part, point, 0).split] = None
+    return list(found)
+
+
+def fold_axes(sweep: SweepConfig) -> list[str]:
+    """The axes that decide how many folds a config is run as."""
+    return [key for key in swept(sweep) if key in ("split", "split.folds", "split.fold")]
+
+
+def swept(sweep: SweepConfig) -> list[str]:
+    """The dotted fields that move, zipped ones included."""
+    return [*sweep.axes, *(key for group in sweep.zip for key in group)]
+
+
+def fixed_axes(sweep: SweepConfig) -> dict[str, tuple[Any, ...]]:
+    """The axes that are lists of values."""
+    return {k: axis for k, axis in sweep.axes.items() if not isinstance(axis, Distribution)}
+
+
+def decisive(sweep: SweepConfig) -> SweepConfig:
+    """The sweep over what decides whether its points are sound, left out, and how often run."""
+    names = _excluding(sweep) | CROSS_CHECKED
+    return _with_axes(sweep, lambda key: root(key) in names)
+
+
+def builder(sweep: SweepConfig) -> ConfigBuilder:
+    """`config_from` for very many points of the sweep."""
+    return ConfigBuilder(sweep.trial, _settable(sweep))
 
 
 def expand(sweep: SweepConfig) -> Iterator[TrialConfig]:
-    """The trials of a grid search, seeds innermost."""
-    is_excluded = exclusion(sweep)
+    """The trials of a grid search, seeds and folds innermost."""
+    is_excluded, build = exclusion(sweep), builder(sweep)
     for point in assignments(sweep):
-        for seed in sweep.seeds:
-            if not is_excluded(point, seed):
-                yield config_from(sweep, point, seed)
+        for each, seed in replicas(sweep, point):
+            if not is_excluded(each, seed):
+                yield build(each, seed)
 
 
 def sample(sweep: SweepConfig, i: int) -> Assignment:
@@ -81,17 +148,11 @@ def sample(sweep: SweepConfig, i: int) -> Assignment:
             rows = list(zip(*group.values(), strict=True))
             stream = random.Random(f"{' '.join(group)} {i} {attempt}")
             drawn.update(zip(group, stream.choice(rows), strict=True))
-        if any(is_excluded(drawn, seed) for seed in sweep.seeds):
+        if any(is_excluded(point, seed) for point, seed in replicas(sweep, drawn)):
             continue
         if _agrees(sweep, drawn):
             return drawn
     raise CannotFinish(f"no allowed config in {_MAX_DRAWS} draws; loosen exclude or the axes")
-
-
-def differing_fields(configs: Iterable[TrialConfig]) -> list[str]:
-    """Flat names of the fields in which the configs differ, in the config's order."""
-    rows = [config.flat() for config in configs]
-    return [key for key in (rows[0] if rows else ()) if len({row[key] for row in rows}) > 1]
 
 
 def exclusion(sweep: SweepConfig) -> Callable[[Mapping[str, Any], int], bool]:
@@ -99,17 +160,28 @@ def exclusion(sweep: SweepConfig) -> Callable[[Mapping[str, Any], int], bool]:
     if not sweep.exclude:
         return lambda point, seed: False
     partials = [{key: coerce(key, v) for key, v in p.items()} for p in sweep.exclude]
-    relevant = roots(key for partial in partials for key in partial) | CROSS_CHECKED
-    known: dict[str, bool] = {}
+    relevant = _excluding(sweep) | CROSS_CHECKED
+    keys = [key for key in _settable(sweep) if root(key) in relevant]
+    known: dict[tuple[Hashable, int], bool] = {}
 
     def is_excluded(point: Mapping[str, Any], seed: int) -> bool:
-        part = {key: value for key, value in point.items() if root(key) in relevant}
-        memo = json.dumps([part, seed if "seed" in relevant else 0], default=str)
+        memo = memo_of(point, keys), seed if "seed" in relevant else 0
         if memo not in known:
+            part = {key: point[key] for key in keys if key in point}
             known[memo] = any(_matches(sweep, part, seed, partial) for partial in partials)
         return known[memo]
 
     return is_excluded
+
+
+def _excluding(sweep: SweepConfig) -> set[str]:
+    """The whole fields that `exclude` speaks of."""
+    return {root(key) for partial in sweep.exclude for key in partial}
+
+
+def _settable(sweep: SweepConfig) -> tuple[str, ...]:
+    """Every dotted field that a point may set: the axes, and the fold that `replicas` adds."""
+    return tuple(dict.fromkeys([*swept(sweep), "split.fold"]))
 
 
 def disagreement(sweep: SweepConfig, point: Mapping[str, Any]) -> ValidationError | None:
@@ -124,6 +196,22 @@ def disagreement(sweep: SweepConfig, point: Mapping[str, Any]) -> ValidationErro
 def cross_checked(point: Mapping[str, Any]) -> Assignment:
     """The part of the point that can make fields disagree."""
     return {key: value for key, value in point.items() if root(key) in CROSS_CHECKED}
+
+
+def _folds(sweep: SweepConfig, point: Assignment) -> int:
+    """How many folds the config is run as: 0 where it has none, or asks for one of them."""
+    split = overlay(sweep.trial, point).get("split", {})
+    if not isinstance(split, Mapping) or "fold" in split:
+        return 0
+    folds = plain(split.get("folds", 0))
+    return folds if isinstance(folds, int) and 1 < folds <= MAX_FOLDS else 0
+
+
+def _with_axes(sweep: SweepConfig, is_kept: Callable[[str], bool]) -> SweepConfig:
+    """The sweep over some of its axes only."""
+    groups = [{k: values for k, values in group.items() if is_kept(k)} for group in sweep.zip]
+    axes = {key: axis for key, axis in sweep.axes.items() if is_kept(key)}
+    return sweep.model_copy(update={"axes": axes, "zip": tuple(filter(None, groups))})
 
 
 def _agrees(sweep: SweepConfig, point: Mapping[str, Any]) -> bool:
@@ -158,8 +246,3 @@ def _draw(axis: tuple[Any, ...] | Distribution, stream: random.Random) -> Any:
         drawn = stream.uniform(axis.low, axis.high)
     # Six digits say all that a draw says, and read well in a leaderboard.
     return min(max(float(f"{drawn:.6g}"), axis.low), axis.high)
-
-
-def _plain(value: Any) -> Any:
-    """numpy scalars, as search algorithms suggest them, as Python numbers."""
-    return value.item() if hasattr(value, "item") else value

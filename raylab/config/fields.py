@@ -1,6 +1,6 @@
 """A trial's fields by their dotted names: what a value means for one field, on its own."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -93,8 +93,3 @@ def value_at(config: TrialConfig, key: str) -> Any:
     for name in key.split("."):
         value = getattr(value, name)
     return value
-
-
-def roots(keys: Iterable[str]) -> set[str]:
-    """The whole fields that the keys belong to."""
-    return {root(key) for key in keys}

@@ -8,12 +8,12 @@ from raylab.config.trial import TrialConfig
 
 # Raise when the same config comes to mean another training: old results are then not reused.
 LEARNING_VERSION = 1
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def digest(value: Any, length: int = 12) -> str:
     """First `length` hex digits of the SHA-256 of the canonical JSON (key order is moot)."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
+    return hashlib.sha256(_CANONICAL.encode(value).encode()).hexdigest()[:length]
 
 
 def trial_id(config: TrialConfig, data_fingerprint: str) -> str:
@@ -23,6 +23,6 @@ def trial_id(config: TrialConfig, data_fingerprint: str) -> str:
 
 
 def family_id(config: TrialConfig, data_fingerprint: str) -> str:
-    """12 hex digits: the same without the seed; trials of one family differ in nothing else."""
-    learned = config.model_dump(mode="json", exclude={"seed"})
+    """12 hex digits: the same without seed and fold; a family's trials differ in nothing else."""
+    learned = config.model_dump(mode="json", exclude={"seed": True, "split": {"fold"}})
     return digest({"family": learned, "data": data_fingerprint, "version": LEARNING_VERSION})

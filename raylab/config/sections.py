@@ -12,6 +12,7 @@ from raylab.config.findings import Findings
 from raylab.config.sweep import METRICS, Budget, Resources, Scheduler, Search, SweepConfig
 from raylab.config.trial import Value
 from raylab.config.values import check_value, unknown_field
+from raylab.config.weights import PACKAGE, weights_path
 from raylab.config.wording import choice_text, shown, wording
 
 _NAME = re.compile(r"^[\w][\w .-]{0,99}$")
@@ -25,8 +26,11 @@ def read_sections(grid: dict[str, Any], path: Path, findings: Findings) -> Sweep
         name=_name(grid.get("name", path.stem), findings),
         data=grid["data"],
         trial=_trial(grid.get("trial", {}), path, findings),
-        axes=read_axes(grid.get("axes", {}), findings),
-        zip=read_zip(grid.get("zip", []), findings),
+        axes=_axes_with_weights(read_axes(grid.get("axes", {}), findings), path, findings),
+        zip=tuple(
+            _axes_with_weights(group, path, findings)
+            for group in read_zip(grid.get("zip", []), findings)
+        ),
         exclude=read_exclude(grid.get("exclude", []), findings),
         seeds=_seeds(grid, findings),
         search=_kind(Search, "search", grid.get("search", "grid"), findings),
@@ -63,13 +67,27 @@ def _trial(given: Any, path: Path, findings: Findings) -> dict[str, Any]:
     return without_dots(sound)
 
 
+def _axes_with_weights(axes: dict[str, Any], path: Path, findings: Findings) -> dict[str, Any]:
+    """The axes, a `pretrained` one with whole paths."""
+    axis = axes.get("pretrained", ())
+    if not isinstance(axis, tuple) or not axis:
+        return axes
+    where = ("axes", "pretrained")
+    return {**axes, "pretrained": tuple(_weights(where, v, path, findings) for v in axis)}
+
+
 def _weights(where: tuple[str | int, ...], value: Any, path: Path, findings: Findings) -> Any:
+    """A file's path, relative to the grid as given, made whole; `package:` and bool as they are."""
     if not isinstance(value, str):
         return value
-    file = (path.parent / Path(value).expanduser()).absolute()
-    if not file.is_file():
-        findings.add(where, f"weights file {value!r} does not exist (looked at {file})")
-    return str(file)
+    given = value
+    if not value.startswith(PACKAGE):
+        value = str((path.parent / Path(value).expanduser()).absolute())
+    try:
+        weights_path(value)
+    except ValueError as error:
+        findings.add(where, str(error).replace(repr(value), repr(given), 1))
+    return value
 
 
 def _seeds(grid: dict[str, Any], findings: Findings) -> tuple[int, ...]:

@@ -69,6 +69,12 @@ class Resources(Value):
     """Per worker."""
     gpus: Literal["auto"] | Annotated[StrictFloat, Field(ge=0, le=1024)] = "auto"
     """Per trial; a fraction shares one GPU between trials; `auto` = measured packing."""
+    image_memory_gb: Literal["auto"] | Annotated[StrictFloat, Field(ge=0)] = "auto"
+    """Memory of a node for prepared images, in 10^9 bytes; a variant that does not fit is read
+    from a file on its disk. `auto` = 0.6 of Ray's object store."""
+    trial_timeout_minutes: Annotated[StrictFloat, Field(gt=0)] | None = None
+    """A trial of which no epoch ends for so long has failed, and its process is ended; None = wait
+    for ever. Give it several times what the slowest epoch takes, with its first start."""
     usd_per_hour: Annotated[StrictFloat, Field(ge=0)] | None = None
     """Price of all the machines together, for `budget.usd`."""
 

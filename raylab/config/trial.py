@@ -4,10 +4,12 @@ A field is named as torch or timm name it. How a trial runs (workers, GPUs) and 
 land are not here: they do not belong to the trial's identity.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -25,12 +27,33 @@ Probability = Annotated[StrictFloat, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 DEFAULT_TEST_FRACTION = 0.1
 DEFAULT_TRAIN_FRACTION = 0.8
+MAX_FOLDS = 100
 
 
 class Value(BaseModel):
     """Base of every config: frozen, no unknown fields, no silent conversion of text to numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+
+def read_pattern(given: str) -> str:
+    """The regular expression itself, if it says without doubt which text is the group."""
+    try:
+        num_groups = re.compile(given).groups
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"{given!r} is no regular expression: {error}") from error
+    if num_groups > 1:
+        raise ValueError(
+            f"{given!r} has {num_groups} capture groups, and one names the person; "
+            "write the others as (?:...)"
+        )
+    return given
+
+
+GroupPattern = Annotated[StrictStr, AfterValidator(read_pattern)]
+NumFolds = Annotated[
+    StrictInt, Field(ge=0, le=MAX_FOLDS), AfterValidator(lambda given: 0 if given == 1 else given)
+]
 
 
 class SplitConfig(Value):
@@ -43,18 +66,33 @@ class SplitConfig(Value):
     test: Fraction = DEFAULT_TEST_FRACTION
     """Fraction locked away; left out, it is 0.1, or what `train` and `val` leave if both stand."""
     strategy: Literal["auto", "stratified", "random", "group", "given"] = "auto"
-    """`stratified`: the fractions hold per class; `random`: over the whole set; `group`: a group
-    (person) is never on two sides; `given`: as the source says; `auto`: `given` where the source
-    names splits, else `stratified`."""
+    """`stratified`: the fractions hold per class; `random`: over the whole set; `group`: the same,
+    and refused where there are no groups; `given`: as the source says, train and val being cut
+    anew with `folds`; `auto`: `given` where the source names splits, else `stratified`. All but
+    `given` keep the images of a group (person) on one side."""
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
     """Chooses another split of the same fractions."""
+    group_pattern: GroupPattern = ""
+    """Regular expression searched in an image's path, relative to the source: its capture group,
+    or without one all it matches, names the image's group. An image without a match stands for
+    itself. It overrules the source's group column; '' = that column, if there is one."""
+    folds: NumFolds = 0
+    """Cross-validation: what is not test is cut into so many parts, and each validates in one
+    trial; 0 or 1 = off. `train` and `val` then follow from `folds` and `test`."""
+    fold: Annotated[StrictInt, Field(ge=0, lt=MAX_FOLDS)] = 0
+    """Which part validates. Every config runs with all of them; give it to run one alone."""
+    conflicts: Literal["drop", "keep"] = "drop"
+    """Identical images under different labels: left out of every side, or kept on one."""
 
     @model_validator(mode="before")
     @classmethod
     def _fill_fractions(cls, given: Any) -> Any:
-        """The fractions that were left out follow from those that were given."""
+        """The fractions that were left out follow from those that were given, or from `folds`."""
         if not isinstance(given, Mapping):
             return given
+        folds = given.get("folds")
+        if isinstance(folds, int) and folds > 1:
+            return _with_fold_fractions(given, folds)
         parts: dict[str, Any] = {k: given[k] for k in ("train", "val", "test") if k in given}
         if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in parts.values()):
             return given  # the field types say what is wrong
@@ -70,6 +108,13 @@ class SplitConfig(Value):
         return {**given, **{k: round(v, 9) + 0.0 for k, v in parts.items()}}
 
     @model_validator(mode="after")
+    def _fold_is_one_of_them(self) -> Self:
+        if self.fold >= max(self.folds, 1):
+            least = f"folds {self.folds}" if self.folds else "1, since folds is off"
+            raise ValueError(f"fold {self.fold} must be < {least} (folds count from 0)")
+        return self
+
+    @model_validator(mode="after")
     def _fractions_add_up(self) -> Self:
         total = self.train + self.val + self.test
         if abs(total - 1) > 1e-6:
@@ -83,6 +128,25 @@ class SplitConfig(Value):
                 f"(test takes {self.test:g})"
             )
         return self
+
+
+def _with_fold_fractions(given: Mapping[str, Any], folds: int) -> Mapping[str, Any]:
+    """The split with the fractions that its folds make; ValueError if it says others."""
+    test = given.get("test", DEFAULT_TEST_FRACTION)
+    if not isinstance(test, int | float) or isinstance(test, bool) or not 0 <= test < 1:
+        return given  # the field types, or what the fractions add up to, say what is wrong
+    val = round((1 - test) / folds, 9)
+    implied: dict[str, Any] = {"test": test, "val": val, "train": round(1 - test - val, 9)}
+    for name in ("train", "val"):
+        said = given.get(name, implied[name])
+        if not isinstance(said, int | float):
+            implied[name] = said
+        elif abs(said - implied[name]) > 1e-6:
+            raise ValueError(
+                f"folds {folds} and test {test:g} make train {implied['train']:g} and val "
+                f"{val:g}, which {name} {said:g} contradicts; leave train and val out"
+            )
+    return {**given, **implied}
 
 
 def read_preset(given: Any) -> Any:
@@ -149,13 +213,23 @@ class TrialConfig(Value):
     model: str = "resnet18"
     """Any timm classifier, or `cnn`, the small plain baseline."""
     pretrained: StrictBool | StrictStr = False
-    """False, true (timm's weights), or a weights file (safetensors or torch weights-only)."""
+    """False, true (timm's weights), a weights file (safetensors or torch weights-only), or
+    `package:NAME`, the file inside an installed package (such as raylab[weights] installs)."""
+    pretrained_digest: Annotated[StrictStr, Field(pattern="^([0-9a-f]{16})?$")] = ""
+    """Start of the SHA-256 of that file's content. Left out, it is filled in when a sweep is
+    planned, so that another content is another trial."""
     drop_rate: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0
     """Dropout before the classifier."""
     drop_path_rate: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0
     """Stochastic depth, for models that have it."""
     train_layers: Literal["all", "head"] | tuple[StrictStr, ...] = "all"
     """Which parameters learn: all, the classifier only, or those with these name prefixes."""
+    freeze_bn: StrictBool = False
+    """BatchNorm keeps its statistics, scale and shift: for small batches on pretrained weights
+    (Ren et al. 2015)."""
+    unfreeze_epochs: Annotated[StrictInt, Field(ge=0, le=10000)] = 0
+    """Gradual unfreezing (Howard and Ruder 2018): the classifier learns alone at first, and every
+    so many epochs one more stage, from the last to the first; 0 = all learn from the start."""
     image_size: Annotated[StrictInt, Field(ge=8, le=1024)] = 64
     """Side of the square input in px."""
     channels: Literal[1, 3] = 3
@@ -172,28 +246,50 @@ class TrialConfig(Value):
     sampler: Literal["shuffle", "proportional", "balanced"] = "shuffle"
     """`proportional`: every batch carries the class proportions; `balanced`: classes equally
     often."""
-    class_weights: Literal["none", "balanced"] = "none"
-    """`balanced` weighs the loss by num_train / (num_classes * count of the class)."""
+    class_weights: Literal["none", "balanced", "effective"] = "none"
+    """`balanced` weighs the loss by num_train / (num_classes * count of the class); `effective` by
+    1 / the effective number of images of the class (Cui et al. 2019), a milder weight."""
+    effective_beta: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.999
+    """Of class_weights `effective`: 0 weighs all alike, towards 1 as `balanced` does."""
+    loss: Literal["cross_entropy", "focal", "gce"] = "cross_entropy"
+    """`focal` (Lin et al. 2017) learns less from what is already right; `gce`, the generalised
+    cross-entropy (Zhang and Sabuncu 2018), less from labels that look wrong."""
+    focal_gamma: Annotated[StrictFloat, Field(ge=0, le=10)] = 2.0
+    """Of loss `focal`: 0 is the cross-entropy."""
+    gce_q: Annotated[StrictFloat, Field(gt=0, le=1)] = 0.7
+    """Of loss `gce`: towards 0 the cross-entropy, 1 the mean absolute error."""
     batch_size: Annotated[StrictInt, Field(ge=1, le=65536)] = 128
     """Global, over all workers."""
     epochs: Annotated[StrictInt, Field(ge=1, le=10000)] = 20
     optimizer: Literal["sgd", "adam", "adamw", "nadam", "radam", "rmsprop"] = "adamw"
     lr: Annotated[StrictFloat, Field(gt=0, le=100)] = 1e-3
     """Peak learning rate."""
+    layer_decay: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
+    """Layer-wise lr decay (Clark et al. 2020): each layer learns at the lr of the one after it
+    times this; 1 = off. Layers as timm groups them."""
+    head_lr_scale: Annotated[StrictFloat, Field(gt=0, le=1000)] = 1.0
+    """The classifier learns at lr times this: a new head on pretrained weights needs more."""
+    sam_rho: Annotated[StrictFloat, Field(ge=0, le=10)] = 0.0
+    """Sharpness-aware minimisation (Foret et al. 2021): radius of the neighbourhood whose worst
+    point gives the gradient; every step costs two. 0 = off, 0.05 is the paper's."""
     weight_decay: Annotated[StrictFloat, Field(ge=0, le=10)] = 1e-2
     momentum: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.9
     """SGD's and RMSprop's momentum (SGD's is Nesterov's); beta1 of the Adams."""
-    lr_schedule: Literal["constant", "cosine", "step", "plateau"] = "cosine"
+    lr_schedule: Literal["constant", "cosine", "step", "plateau", "onecycle"] = "cosine"
     """`step`: x0.1 at 1/2 and 3/4 of the epochs; `plateau`: x0.5 after 3 epochs without a better
-    val_loss; `cosine`: to 0 at the end."""
+    val_loss; `cosine`: to 0 at the end; `onecycle` (Smith and Topin 2018): as a cosine from lr/25
+    up to lr over 0.3 of the epochs, then down to lr/250000."""
     warmup_epochs: Annotated[StrictFloat, Field(ge=0, le=1000)] = 0.0
-    """Linear warm-up from lr/100, in epochs (fractions allowed)."""
+    """Linear warm-up from lr/100, in epochs (fractions allowed); how long `onecycle` rises."""
+    patience: Annotated[StrictInt, Field(ge=0, le=10000)] = 0
+    """Early stopping: the trial is complete after so many epochs without a better value of the
+    sweep's metric; 0 = it runs all `epochs`."""
     ema_decay: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0
     """Validate and keep an exponential moving average of the weights; 0 = off."""
-    tta: Literal["none", "flip", "tencrop"] = "none"
+    tta: Literal["none", "flip", "fivecrop", "tencrop"] = "none"
     """Test-time augmentation during validation."""
     amp: Literal["auto", "none", "bf16", "fp16"] = "auto"
-    """Autocast. auto = bf16 where the hardware multiplies it natively, else none."""
+    """Autocast. auto = bf16 (or a GPU's fp16) where a probe measures it faster, else none."""
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
     """Seeds initialisation, batch order, augmentation and dropout."""
 

@@ -40,6 +40,12 @@ def find_in_folder(location: str) -> list[Found]:
     return found
 
 
+def images_below(location: str) -> list[str]:
+    """The files of all images below a folder, at any depth, in the order of their names."""
+    names = sorted(_remote_names(location) if is_uri(location) else _local_names(location))
+    return [_file(location, name) for name in names]
+
+
 def hint_for(location: str) -> str:
     """Why a folder in which fewer than two classes were found may be the wrong one."""
     names = list(_remote_names(location) if is_uri(location) else _local_names(location))

@@ -25,12 +25,11 @@ from raylab.errors import CannotFinish, Problem, Refused
 from raylab.images.decode import DecodeError, decode_info
 from raylab.images.found import read_content
 from raylab.images.source import Source
+from raylab.images.variant import PREPARE_VERSION, distinct, variant_id
 from raylab.storage import Folder
 
 logger = logging.getLogger(__name__)
 
-# Raise when the same bytes come to decode into other pixels: old variants are then not found.
-PREPARE_VERSION = 1
 MANIFEST = "manifest.json"
 MIN_CLASS_IMAGES = 5
 MAX_SHOWN_TROUBLES = 5
@@ -54,6 +53,11 @@ class Variant:
     parts: tuple[str, ...]
     num_images: int
     num_ok: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the pixels in memory."""
+        return self.num_ok * self.image_size**2 * self.channels
 
     def table(self) -> pa.Table:
         """sha256: string; pixels: fixed_size_binary (S*S*C). One chunk, ordered by sha256; images
@@ -83,13 +87,6 @@ def as_array(table: pa.Table, image_size: int, channels: int) -> npt.NDArray[np.
     return flat[start : start + int(np.prod(shape))].reshape(shape)
 
 
-def variant_id(source: Source, image_size: int, channels: int) -> str:
-    """16 hex digits over the distinct contents, the size, the channels and PREPARE_VERSION."""
-    contents = "\n".join(_distinct(source)["sha256"].to_pylist())
-    text = f"{PREPARE_VERSION}\0{image_size}\0{channels}\0{contents}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def find_variant(source: Source, image_size: int, channels: int, cache: Folder) -> Variant | None:
     """The variant, if it was prepared to the end."""
     name = variant_id(source, image_size, channels)
@@ -117,7 +114,7 @@ def prepare(
         return ready
     name = variant_id(source, image_size, channels)
     folder = cache.child(f"prepared/{name}")
-    jobs = _jobs(_distinct(source), image_size, channels)
+    jobs = _jobs(distinct(source), image_size, channels)
     num_images, num_ok = _run(jobs, _PartWriter(folder, image_size, channels), progress)
     manifest = {
         "version": PREPARE_VERSION,
@@ -173,15 +170,6 @@ def check_classes(images: pa.Table, location: str = "the images") -> None:
         problems.append(Problem(location, f"{len(counts)} classes; at least 2 are needed"))
     if problems:
         raise Refused(problems, location)
-
-
-def _distinct(source: Source) -> pa.Table:
-    """sha256, file, pixels: one row per distinct content that can be read, ordered by sha256."""
-    table = source.table
-    readable = table.filter(pc.is_null(table["trouble"]))
-    hashes = np.asarray(readable["sha256"].to_pylist(), dtype=np.str_)
-    _, first = np.unique(hashes, return_index=True)
-    return readable.select(["sha256", "file", "pixels"]).take(pa.array(first))
 
 
 def _jobs(distinct: pa.Table, image_size: int, channels: int) -> list[pa.Table]:

@@ -1,19 +1,22 @@
 """From an image table to each image's side: train, val, test, or '' for images left out.
 
-Pure: values in, values out. A side follows from the content's hash alone, never from file names or
-order. With `test` fixed, a larger `train` contains the smaller one.
+Pure: values in, values out. A side follows from content hashes and the names of groups alone,
+never from file names or order. With `test` fixed, a larger `train` contains the smaller one.
 """
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raylab.config.identity import digest
 from raylab.config.trial import SplitConfig
 from raylab.errors import Problem, Refused
+from raylab.images.balance import positions, spread
+from raylab.images.conflicts import conflicting, find, one_line
+from raylab.images.groups import Units, describe_groups, group_names, units_of
 from raylab.images.source import Source
 
 Sides = npt.NDArray[np.str_]
@@ -24,13 +27,19 @@ SUBJECT = "the split"
 def resolve_strategy(split: SplitConfig, source: Source) -> SplitConfig:
     """`auto` becomes `given` where the source names splits, else `stratified`.
 
-    Refused: `given` where it names none, `group` where it names no groups.
+    Refused: `given` where it names none, `group` where it has no groups, a group_pattern that
+    matches no path.
     """
     problems = []
     if split.strategy == "given" and not source.has_splits:
         problems.append("split.strategy given: the source names no train, val or test")
-    if split.strategy == "group" and source.table["group"].null_count == source.num_images:
-        problems.append("split.strategy group: the source has no group column")
+    if split.group_pattern and not any(group_names(source.table, split.group_pattern)):
+        example = source.table["path"][0].as_py()
+        text = f"matches none of {source.num_images:,} paths, which look like {example!r}"
+        problems.append(f"split.group_pattern {split.group_pattern}: {text}")
+    elif split.strategy == "group" and not any(group_names(source.table, split.group_pattern)):
+        text = "the source has no group column; give one, or split.group_pattern"
+        problems.append(f"split.strategy group: {text}")
     if problems:
         raise Refused([Problem(source.location, text) for text in problems], source.location)
     if split.strategy != "auto":
@@ -40,33 +49,35 @@ def resolve_strategy(split: SplitConfig, source: Source) -> SplitConfig:
 
 
 def assign(images: pa.Table, split: SplitConfig) -> Sides:
-    """(N,) side of each image. `images` has sha256, label, group, given_split and maybe status;
-    images whose status is not ok get ''. Refused if train or val would be empty.
+    """(N,) side of each image. `images` has sha256, label, group, given_split, maybe status, and
+    path if the split has a group_pattern. Refused if train or val would be empty.
 
-    stratified: the fractions hold within each class, to an image. random: over all images.
-    group: a group, and groups that share an identical image, stay on one side; an image without a
-    group stands for itself. given: as the source says; without a val, it is cut out of train.
-    Identical images are on one side even under different labels, unless the source gives sides.
+    stratified: the fractions hold within each class, to an image, or as well as whole groups
+    allow. random, group: over all images. given: as the source says; without a val, it is cut out
+    of train. Identical images, and images of one group, are on one side, whatever their labels,
+    unless the source gives sides. With folds, val is the fold-th part of what is not test.
+    Images whose status is not ok get '', and so do, unless conflicts is keep, identical images
+    under different labels.
     """
-    ok = _are_ok(images)
-    rows = np.flatnonzero(ok)
+    rows = np.flatnonzero(_are_usable(images, split))
     usable = images.take(pa.array(rows))
-    contents: list[str] = usable["sha256"].to_pylist()
-    labels: list[str] = usable["label"].to_pylist()
+    units = units_of(
+        usable["sha256"].to_pylist(),
+        [""] * len(rows) if split.strategy in ("random", "group") else usable["label"].to_pylist(),
+        group_names(usable, split.group_pattern),
+        split.seed,
+    )
     if split.strategy == "given":
-        chosen = _given(contents, labels, usable["given_split"].to_pylist(), split)
+        chosen = _given(units, usable["given_split"].to_pylist(), split)
     else:
-        if split.strategy == "group":
-            keys, strata = _group_keys(contents, usable["group"].to_pylist()), [""] * len(contents)
-        elif split.strategy == "random":
-            keys, strata = contents, [""] * len(contents)
-        else:
-            keys, strata = contents, _first_labels(contents, labels)
-        positions = _positions(keys, strata, split.seed)
-        chosen = _sides(positions, test=split.test, val=split.val)
+        chosen = _cut(units, np.ones(len(rows), dtype=np.bool_), test=split.test, val=split.val)
+    if split.folds:
+        rest = chosen != "test"
+        folds = spread(units.counts(rest), units.are_groups, split.folds)[units.of_image]
+        chosen = np.where(rest, np.where(folds == split.fold, "val", "train"), chosen)
     sides: Sides = np.full(images.num_rows, "", dtype="<U5")
     sides[rows] = chosen
-    _check_not_empty(sides, split)
+    _check_not_empty(sides, split, np.bincount(units.of_image, minlength=1).max())
     return sides
 
 
@@ -79,93 +90,76 @@ def split_fingerprint(sides: Sides, image_ids: Sequence[str]) -> str:
     return digest(parts)
 
 
-def _are_ok(images: pa.Table) -> npt.NDArray[np.bool_]:
-    if "status" not in images.column_names:
-        return np.ones(images.num_rows, dtype=np.bool_)
-    return np.array([status == "ok" for status in images["status"].to_pylist()], dtype=np.bool_)
+def remarks(images: pa.Table, splits: Iterable[SplitConfig]) -> list[str]:
+    """What the splits of a sweep make of copies and groups, a line each; nothing to say, no line.
 
-
-def _positions(keys: Sequence[str], strata: Sequence[str], seed: int) -> npt.NDArray[np.float64]:
-    """(N,) in (0, 1): where each key's images stand in their stratum, ranked by the key's hash.
-
-    Ranks are counted in images, so fractions of the positions are fractions of the images.
-    A key has one stratum.
+    `images` is an image table with path.
     """
-    weights: dict[tuple[str, str], int] = {}
-    totals: dict[str, int] = {}
-    for pair in zip(strata, keys, strict=True):
-        weights[pair] = weights.get(pair, 0) + 1
-        totals[pair[0]] = totals.get(pair[0], 0) + 1
-    before = dict.fromkeys(totals, 0)
-    positions: dict[tuple[str, str], float] = {}
-    for pair in sorted(weights, key=lambda pair: (_hash(pair[1], seed), pair)):
-        stratum, weight = pair[0], weights[pair]
-        positions[pair] = (before[stratum] + weight / 2) / totals[stratum]
-        before[stratum] += weight
-    return np.array([positions[pair] for pair in zip(strata, keys, strict=True)], dtype=np.float64)
+    wanted = list(splits)
+    findings = find(images)
+    lines = []
+    if findings.num_duplicate_groups:
+        lines.append(one_line(findings, any(split.conflicts == "drop" for split in wanted)))
+    patterns = dict.fromkeys(split.group_pattern for split in wanted)
+    lines += [describe_groups(images, pattern) for pattern in patterns]
+    return [line for line in lines if line]
 
 
-def _hash(key: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}:{key}".encode()).digest()
+def idle_keys(splits: Iterable[SplitConfig], source: Source) -> set[str]:
+    """Fields that change nothing in one of the resolved splits: the source says it already."""
+    idle: set[str] = set()
+    for split in splits:
+        if split.strategy == "given" and split.folds:
+            idle |= {"split.train", "split.val", "split.test"}
+        elif (
+            split.strategy == "given"
+            and "val" in pc.unique(source.table["given_split"]).to_pylist()
+        ):
+            idle |= {f"split.{name}" for name in ("train", "val", "test", "seed", "group_pattern")}
+    return idle
 
 
-def _sides(positions: npt.NDArray[np.float64], test: float, val: float) -> Sides:
-    """test lies below val lies below train: moving the upper border nests the train sets.
+def _are_usable(images: pa.Table, split: SplitConfig) -> npt.NDArray[np.bool_]:
+    usable = np.ones(images.num_rows, dtype=np.bool_)
+    if "status" in images.column_names:
+        usable &= np.array([status == "ok" for status in images["status"].to_pylist()], np.bool_)
+    if split.conflicts == "drop":
+        usable &= ~conflicting(images)
+    return usable
 
-    The slack keeps float dust (0.1 + 0.2 > 0.3) from moving an image across a border.
+
+def _cut(units: Units, rows: npt.NDArray[np.bool_], test: float, val: float) -> Sides:
+    """(N,) side of each image, the fractions taken of the given rows.
+
+    test lies below val lies below train: moving the upper border nests the train sets. The slack
+    keeps float dust (0.1 + 0.2 > 0.3) from moving an image across a border.
     """
     slack = 1e-9
-    sides = np.where(
-        positions < test - slack, "test", np.where(positions < test + val - slack, "val", "train")
-    )
-    return sides.astype("<U5")
-
-
-def _first_labels(contents: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """Per image, the label its content counts under: the first in order, if copies disagree."""
-    first: dict[str, str] = {}
-    for content, label in zip(contents, labels, strict=True):
-        first[content] = min(first.get(content, label), label)
-    return [first[content] for content in contents]
-
-
-def _group_keys(contents: Sequence[str], groups: Sequence[str | None]) -> list[str]:
-    """Per image, the name of its group, after joining groups that share an identical image."""
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        parent.setdefault(name, name)
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    for content, group in zip(contents, groups, strict=True):
-        a, b = root(f"content:{content}"), root(f"group:{group}" if group else f"content:{content}")
-        parent[max(a, b)] = min(a, b)  # the smallest name leads, whatever the order of the rows
-    return [root(f"content:{content}") for content in contents]
-
-
-def _given(
-    contents: Sequence[str], labels: Sequence[str], given: Sequence[str | None], split: SplitConfig
-) -> Sides:
-    sides: Sides = np.array([side or "" for side in given], dtype="<U5")
-    if (sides == "val").any() or not (sides == "train").any():
-        return sides
-    rows = np.flatnonzero(sides == "train").tolist()
-    train_contents = [contents[i] for i in rows]
-    strata = _first_labels(train_contents, [labels[i] for i in rows])
-    positions = _positions(train_contents, strata, split.seed)
-    sides[rows] = _sides(positions, test=0.0, val=split.val / (split.train + split.val))
+    found = positions(units.counts(rows), units.are_groups)[units.of_image]
+    sides = np.where(found < test + val - slack, "val", "train").astype("<U5")
+    sides[found < test - slack] = "test"
     return sides
 
 
-def _check_not_empty(sides: Sides, split: SplitConfig) -> None:
+def _given(units: Units, given: Sequence[str | None], split: SplitConfig) -> Sides:
+    sides: Sides = np.array([side or "" for side in given], dtype="<U5")
+    train = sides == "train"
+    if split.folds or (sides == "val").any() or not train.any():
+        return sides
+    cut = _cut(units, train, test=0.0, val=split.val / (split.train + split.val))
+    return np.where(train, cut, sides)
+
+
+def _check_not_empty(sides: Sides, split: SplitConfig, largest_unit: int) -> None:
+    """Refused if nothing trains or nothing validates; `largest_unit` in images."""
+    hint = ""
+    if largest_unit > sides.size / 2:
+        hint = f"; {largest_unit} are one group, which groups that share an identical image become"
     problems = [
         Problem(
             SUBJECT,
             f"{split.strategy}: no image left for {side} (of {sides.size}; "
-            f"split.{side} {getattr(split, side):g})",
+            f"split.{side} {getattr(split, side):g}{hint})",
         )
         for side in ("train", "val")
         if not (sides == side).any()

@@ -1,34 +1,77 @@
 """From a sweep and its scanned source to what would run: trials, variants, what is already done."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from itertools import islice
 from typing import Any
 
-from raylab.config.expand import config_from, count_trials, differing_fields, expand, sample
+from raylab.config.differences import Differences
+from raylab.config.expand import (
+    builder,
+    config_from,
+    count_trials,
+    expand,
+    fixed_axes,
+    replicas,
+    sample,
+    split_choices,
+)
 from raylab.config.identity import trial_id
 from raylab.config.sweep import Distribution, SweepConfig
-from raylab.config.trial import TrialConfig
+from raylab.config.trial import SplitConfig, TrialConfig
+from raylab.config.weights import weights_digest
 from raylab.errors import Problem, Refused
-from raylab.images.prepare import variant_id
 from raylab.images.source import Source
-from raylab.images.split import resolve_strategy
+from raylab.images.split import idle_keys, remarks, resolve_strategy
+from raylab.images.variant import variant_id
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, best_epoch
-from raylab.sweep.queue import fixed_axes
 
 # Images of so many sizes would fill the disk before the first trial: ask instead.
 MAX_VARIANTS = 16
+MAX_EXAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Census:
+    """What is known of many configs at once."""
+
+    variants: tuple[tuple[int, int], ...]
+    """(image_size, channels), each once."""
+    fields: tuple[str, ...]
+    """The flat names of the fields in which the configs differ."""
+    num_epochs: int
+    """Of all of them together."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep over one source. Nothing in here starts or writes anything."""
+    """A sweep over one source. Nothing in here starts or writes anything.
+
+    Refused: axes that change nothing, since this source gives the sides itself.
+    """
 
     sweep: SweepConfig
     source: Source
+
+    def __post_init__(self) -> None:
+        swept = [k for k, axis in self.sweep.axes.items() if not fixed(axis)]
+        swept += [k for group in self.sweep.zip for k, axis in group.items() if not fixed(axis)]
+        idle = [] if self.sweep.exclude else idle_keys(self.splits, self.source)
+        text = (
+            "the source names its train, val and test images, so that this axis changes nothing; "
+            "take it out, or set split.strategy: stratified"
+        )
+        problems = [Problem(f"axes.{key}", text) for key in swept if key in idle]
+        if problems:
+            raise Refused(problems, self.source.location)
+
+    @cached_property
+    def splits(self) -> tuple[SplitConfig, ...]:
+        """The splits that the axes make, one fold of each."""
+        return tuple(dict.fromkeys(map(self.resolve, split_choices(self.sweep))))
 
     @cached_property
     def num_trials(self) -> int:
@@ -47,10 +90,31 @@ class Plan:
             found = iter(())
         return map(self.finish, islice(found, self.sweep.budget.trials))
 
+    def examples(self) -> list[TrialConfig]:
+        """Some of the trials, enough to see what kinds there are; Optuna's first where none is."""
+        found = list(islice(self.configs(), MAX_EXAMPLES))
+        return found or [self.finish(config_from(self.sweep, first_assignment(self.sweep), 0))]
+
     def finish(self, config: TrialConfig) -> TrialConfig:
-        """The config with what only the source can tell filled in: the split's strategy."""
-        split = resolve_strategy(config.split, self.source)
-        return config.model_copy(update={"split": split})
+        """The config with what it does not tell itself filled in: the split's strategy, from the
+        source, and the digest of the weights file. Refused where that is not the file meant.
+        """
+        found = {"split": self.resolve(config.split), "pretrained_digest": ""}
+        if isinstance(config.pretrained, str):
+            found["pretrained_digest"] = self.digest(config.pretrained, config.pretrained_digest)
+        if all(getattr(config, name) == value for name, value in found.items()):
+            return config
+        return config.model_copy(update=found)
+
+    @cached_property
+    def digest(self) -> Callable[[str, str], str]:
+        """`planned_digest`, asked once for each weights file."""
+        return cache(planned_digest)
+
+    @cached_property
+    def resolve(self) -> Callable[[SplitConfig], SplitConfig]:
+        """`resolve_strategy` for this source, asked once for each split."""
+        return cache(partial(resolve_strategy, source=self.source))
 
     def identify(self, config: TrialConfig) -> str:
         return trial_id(config, self.source.fingerprint)
@@ -62,7 +126,7 @@ class Plan:
         Raises Refused when an Optuna search leaves too many of them open.
         """
         if self.sweep.search.kind != "optuna":
-            return tuple(sorted({(c.image_size, c.channels) for c in self.configs()}))
+            return self.census.variants
         base = self.finish(config_from(self.sweep, first_assignment(self.sweep), 0))
         sizes = possible_values(self.sweep, "image_size", base.image_size)
         channels = possible_values(self.sweep, "channels", base.channels)
@@ -79,8 +143,21 @@ class Plan:
         """The flat names of the fields in which trials differ."""
         if self.sweep.search.kind == "optuna":
             names = tuple(self.sweep.axes)
+            if any(split.folds for split in self.splits):
+                names = (*names, "split.fold")
             return (*names, "seed") if len(self.sweep.seeds) > 1 else names
-        return tuple(differing_fields(islice(self.configs(), 2000)))
+        return self.census.fields
+
+    @cached_property
+    def census(self) -> "Census":
+        """What the trials of a grid or random search come to; all of them are looked at once."""
+        variants: set[tuple[int, int]] = set()
+        differences, num_epochs = Differences(), 0
+        for config in self.configs():
+            variants.add((config.image_size, config.channels))
+            differences.note(config)
+            num_epochs += config.epochs
+        return Census(tuple(sorted(variants)), tuple(differences.fields()), num_epochs)
 
     def summary(self, results: ResultsDirectory) -> dict[str, Any]:
         """What `raylab plan` prints: counts, variants with their bytes, what is already done."""
@@ -95,6 +172,8 @@ class Plan:
             "done": done,
             "to_run": self.num_trials - done,
             "fields": list(self.fields),
+            "folds": sorted({split.folds for split in self.splits if split.folds}),
+            "remarks": remarks(self.source.table, self.splits),
             "images": self.source.table.num_rows,
             "classes": dict(sorted(Counter(self.source.table["label"].to_pylist()).items())),
             "data_fingerprint": self.source.fingerprint,
@@ -107,9 +186,21 @@ class Plan:
                 }
                 for size, channels in self.variants
             ],
-            "epochs": sum(config.epochs for config in self.configs()),
+            "epochs": self.census.num_epochs,
             "results": results.location,
         }
+
+
+def planned_digest(pretrained: str, meant: str) -> str:
+    """The digest of the weights file, which is `meant` unless that is ''. Else Refused."""
+    try:
+        found = weights_digest(pretrained)
+    except ValueError as error:
+        raise Refused([Problem("pretrained", str(error))], "the weights") from error
+    if meant and found != meant:
+        text = f"{pretrained} has the digest {found}, not {meant}: its content has changed"
+        raise Refused([Problem("pretrained_digest", text)], "the weights")
+    return found
 
 
 def reusable_records(
@@ -132,12 +223,17 @@ def stands(record: Record, sweep: SweepConfig) -> bool:
     return best_epoch(record.epochs, sweep.metric).get("epoch") == record.best_epoch
 
 
+def fixed(axis: tuple[Any, ...] | Distribution) -> bool:
+    """Whether there is nothing to choose from."""
+    return isinstance(axis, tuple) and len(axis) == 1
+
+
 def random_configs(sweep: SweepConfig) -> Iterator[TrialConfig]:
-    """The draws of a random search, each with every seed."""
+    """The draws of a random search, each with every seed and fold."""
+    build = builder(sweep)
     for index in range(sweep.search.num_trials or 0):
-        assignment = sample(sweep, index)
-        for seed in sweep.seeds:
-            yield config_from(sweep, assignment, seed)
+        for point, seed in replicas(sweep, sample(sweep, index)):
+            yield build(point, seed)
 
 
 def first_assignment(sweep: SweepConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from optuna.study import StudyDirection
 from pydantic import ValidationError
 from ray.tune.search import Searcher
 
-from raylab.config.expand import config_from
+from raylab.config.expand import config_from, num_replicas, replicas
 from raylab.config.sweep import Distribution, SweepConfig, metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
@@ -49,7 +49,7 @@ class ListProposer:
 
 
 class OptunaProposer:
-    """Optuna's TPE over the axes; every assignment runs with every seed and is told their mean."""
+    """Optuna's TPE over the axes; a draw runs with every seed and fold and is told their mean."""
 
     def __init__(
         self,
@@ -89,12 +89,13 @@ class OptunaProposer:
         return self.waiting.pop(0)
 
     def ask(self) -> tuple[optuna.Trial, list[TrialConfig]]:
-        """Optuna's next point with every seed; points whose fields disagree are passed over."""
+        """Optuna's next point with every seed and fold; those whose fields disagree are skipped."""
         for _ in range(MAX_DRAWS):
             trial = self.study.ask(self.distributions)
             assignment = assignment_of(self.sweep, trial.params)
             try:
-                configs = [config_from(self.sweep, assignment, s) for s in self.sweep.seeds]
+                runs = replicas(self.sweep, assignment)
+                configs = [config_from(self.sweep, point, seed) for point, seed in runs]
             except ValidationError:
                 self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 continue
@@ -109,18 +110,13 @@ class OptunaProposer:
         trial = self.open[config].pop(0)
         outcomes = self.outcomes[trial.number]
         outcomes.append(outcome)
-        if len(outcomes) < len(self.sweep.seeds):
+        if len(outcomes) < num_replicas(self.sweep):
             return
         values = [value for value in outcomes if value is not None]
         if len(values) == len(outcomes):
             self.study.tell(trial, sum(values) / len(values))
         else:
             self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
-
-
-def fixed_axes(sweep: SweepConfig) -> dict[str, tuple[Any, ...]]:
-    """The axes that are lists of values."""
-    return {k: axis for k, axis in sweep.axes.items() if not isinstance(axis, Distribution)}
 
 
 def optuna_space(sweep: SweepConfig) -> dict[str, BaseDistribution]:
@@ -188,10 +184,11 @@ class TrialQueue(Searcher):
         self.finished, self.may_start = finished, may_start
         self.running: dict[str, TrialConfig] = {}
         self.started: set[str] = set()
+        self.is_stopped = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Tune's question for the next trial; its `trial_id` is Tune's own name for it."""
-        while self.may_start():
+        while not self.is_stopped and self.may_start():
             config = self.proposer.propose()
             if config is None:
                 break
@@ -204,6 +201,10 @@ class TrialQueue(Searcher):
             self.running[identity] = config
             return {"trial_id": identity, "config": config.model_dump(mode="json")}
         return cast(None, Searcher.FINISHED)  # a string, which Ray's own annotation leaves out
+
+    def stop(self) -> None:
+        """Start nothing more; what runs goes on."""
+        self.is_stopped = True
 
     def ended(self, identity: str, outcome: Outcome) -> None:
         """The collector's word that a trial is recorded."""

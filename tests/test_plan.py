@@ -1,0 +1,78 @@
+"""What a sweep would run on its source, before anything starts."""
+
+from pathlib import Path
+
+import pytest
+
+from raylab.commands.plan import plan_text
+from raylab.config.grid import read_grid
+from raylab.config.identity import family_id
+from raylab.errors import Refused
+from raylab.images.source import Source, scan
+from raylab.results.directory import ResultsDirectory
+from raylab.sweep.plan import Plan
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Source:
+    """A source that names its train and val images, two of them identical."""
+    for side in ("train", "val"):
+        for label in ("a", "b"):
+            folder = tmp_path / "faces" / side / label
+            folder.mkdir(parents=True)
+            for i in range(3):
+                (folder / f"S{i}_{side}.png").write_bytes(f"{side}{label}{i}".encode())
+    (tmp_path / "faces/val/a/S9_copy.png").write_bytes(b"traina0")
+    return scan(str(tmp_path / "faces"))
+
+
+def plan_of(folder: Path, source: Source, text: str) -> Plan:
+    (folder / "grid.yaml").write_text(f"data: toy\n{text}\n")
+    return Plan(read_grid(folder / "grid.yaml"), source)
+
+
+def test_the_folds_of_a_config_are_trials_of_one_family(tmp_path: Path) -> None:
+    source = scan("toy:num=100")
+    plan = plan_of(tmp_path, source, "trial: {split: {folds: 5}}\naxes: {lr: [0.1, 0.2]}")
+    configs = list(plan.configs())
+    families = [family_id(config, source.fingerprint) for config in configs]
+    assert len({plan.identify(config) for config in configs}) == plan.num_trials == 10
+    assert [len(set(families[i : i + 5])) for i in (0, 5)] == [1, 1]
+    assert len(set(families)) == 2
+    assert [config.split.fold for config in configs] == [*range(5)] * 2
+
+
+@pytest.mark.parametrize("search", ["random", "optuna"])
+def test_a_draw_counts_with_all_its_folds(tmp_path: Path, search: str) -> None:
+    text = (
+        "trial: {split: {folds: 4}}\naxes: {lr: {uniform: [0.1, 0.2]}}\nseeds: [0, 1]\n"
+        f"search: {{{search}: {{num_trials: 3}}}}"
+    )
+    plan = plan_of(tmp_path, scan("toy:num=100"), text)
+    assert plan.num_trials == 24
+    assert "split.fold" in plan.fields
+
+
+def test_the_plan_shows_folds_copies_and_groups(tmp_path: Path, given: Source) -> None:
+    text = "trial: {split: {folds: 3, group_pattern: '/(S.)_'}}"
+    summary = plan_of(tmp_path, given, text).summary(ResultsDirectory(str(tmp_path / "results")))
+    assert (summary["trials"], summary["folds"]) == (3, [3])
+    lines = plan_text(summary).splitlines()
+    assert "folds     3 for each config and seed (split.fold)" in lines
+    told = "\n".join(lines)
+    assert "1 contents stand in more than one given split" in told
+    assert "4 groups over 13 of 13 images (split.group_pattern /(S.)_)" in told
+    assert "3 groups stand in more than one given split" in told
+
+
+def test_an_axis_that_the_source_overrules_is_refused(tmp_path: Path, given: Source) -> None:
+    axes = "axes: {split.train: [0.7, 0.8], lr: [0.1, 0.2]}"
+    with pytest.raises(Refused, match=r"axes\.split\.train  the source names its train, val"):
+        plan_of(tmp_path, given, axes)
+    assert plan_of(tmp_path, given, axes + "\ntrial: {split: {strategy: random}}").num_trials == 4
+    assert plan_of(tmp_path, scan("toy:num=100"), axes).num_trials == 4
+
+
+def test_a_pattern_without_a_match_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="matches none of 100 paths"):
+        plan_of(tmp_path, scan("toy:num=100"), "trial: {split.group_pattern: 'S[0-9]{9}'}")
