@@ -1,4 +1,4 @@
-"""`raylab leaderboard`: the ranked trials of one or several sweeps."""
+"""`raylab leaderboard`: the ranked trials or families of one or several sweeps."""
 
 from typing import Annotated, Literal
 
@@ -14,17 +14,24 @@ def leaderboard(
     output: Annotated[
         Literal["table", "csv", "json", "markdown"], typer.Option("--format", help="How.")
     ] = "table",
+    families: Annotated[
+        bool | None,
+        typer.Option(
+            "--families/--trials",
+            help="Rows are configs over their seeds and folds, or single trials.  "
+            "[default: families where one has several trials; csv and json: trials]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Print the ranked trials of one or several sweeps.
+    """Print the ranked trials or families of one or several sweeps, and which may be the best.
 
     raylab leaderboard results/aug results/models --top 10
     """
     with exit_codes():
-        from raylab.results.leaderboard import read
-        from raylab.results.table import render
+        from raylab.analysis.board import show
 
-        frame = read(results)
-        typer.echo(render(frame, output, top=top, metric=by or metric_of(results)))
+        typer.echo(show(results, output, top, by or metric_of(results), families))
 
 
 def metric_of(locations: list[str]) -> str:

@@ -38,6 +38,12 @@ def read(locations: Sequence[str]) -> pd.DataFrame:
     return frame
 
 
+def sweep_folders(locations: Sequence[str]) -> dict[str, ResultsDirectory]:
+    """The results directory behind each value of the `sweep` column that `read` gives."""
+    names = _sweep_names(list(dict.fromkeys(locations)))
+    return {name: ResultsDirectory(location) for location, name in names.items()}
+
+
 def ranked(frame: pd.DataFrame, by: str = "val_accuracy") -> pd.DataFrame:
     """The frame from best to worst with a `rank` column in front; rows without the measure end it.
 
@@ -52,7 +58,7 @@ def ranked(frame: pd.DataFrame, by: str = "val_accuracy") -> pd.DataFrame:
         na_position="last",
         kind="stable",
     )
-    order = order.drop(columns="_failed").reset_index(drop=True)
+    order = order.drop(columns=["_failed", "rank"], errors="ignore").reset_index(drop=True)
     order.insert(0, "rank", range(1, len(order) + 1))
     return order
 

@@ -1,0 +1,158 @@
+"""Why does it stop here: too little or too much learned, more epochs, the luck of the seed."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from raylab.analysis.axes import REPEATS
+from raylab.analysis.curves import MIN_EPOCHS, extrapolate, last_trend
+from raylab.analysis.evidence import Evidence
+from raylab.analysis.finding import Finding, Severity, points, signed, span
+from raylab.analysis.seeds import seed_spread
+from raylab.results.record import CONFIG_COLUMNS
+
+WIDE_GAP = 0.1
+LOW_TRAIN = 0.9  # of what can be learned
+BY_HEART = 0.02
+LATE_LOSS_RISE = 1.1
+
+
+def fit_findings(evidence: Evidence, ceiling: float = 1.0) -> list[Finding]:
+    """Under- or overfitting of the best config, from its gap and its losses.
+
+    ceiling: what a perfect classifier reaches against these labels; nobody has to learn more.
+    """
+    best = evidence.best_family
+    train, val = best["train_accuracy"].mean(), best["val_accuracy"].mean()
+    if pd.isna(train):
+        return []
+    gap = float(train - val)
+    curve = _mean_curve(evidence)
+    loss_rise = float(curve["val_loss"].iloc[-1] / curve["val_loss"].min())
+    severity: Severity = "warning" if gap > WIDE_GAP else "note"
+    has_learned = train > LOW_TRAIN * ceiling
+    if gap > WIDE_GAP and has_learned:
+        verdict = "it overfits: it knows its training images and not the others"
+    elif gap > WIDE_GAP:
+        verdict = "it overfits, and has not even learned its training images"
+    elif not has_learned:
+        verdict = "it does not overfit; it has not learned what it trains on (underfits)"
+    else:
+        verdict = "it fits both alike"
+    if train > ceiling + BY_HEART:
+        verdict += ", wrong labels by heart among them"
+    sentence = (
+        f"The best config is right on {points(train)} % of its training images and on "
+        f"{points(val)} % of the validation images, a gap of {points(gap)} points: {verdict}."
+    )
+    if loss_rise > LATE_LOSS_RISE:
+        sentence += (
+            f" Its val_loss ends {points(loss_rise - 1, 0)} % above its lowest: it grows ever "
+            "surer of its mistakes."
+        )
+    sentence += _how_train_was_measured(best.iloc[0])
+    numbers = {
+        "train_accuracy": train,
+        "val_accuracy": val,
+        "gap": gap,
+        "val_loss_rise": loss_rise,
+        "has_learned": has_learned,
+    }
+    return [Finding("fit", sentence, numbers, severity, "medium")]
+
+
+def _how_train_was_measured(trial: "pd.Series[Any]") -> str:
+    """Training accuracy is counted while learning, on what the model was shown."""
+    mixed = any(float(str(trial.get(name) or 0)) > 0 for name in ("mixup", "cutmix"))
+    if mixed:
+        return " (Mixed images make the training accuracy too low to compare.)"
+    if trial.get("augment", "none") != "none":
+        return " (Training accuracy is counted on augmented images; the true gap is wider.)"
+    return ""
+
+
+def curve_findings(evidence: Evidence) -> list[Finding]:
+    """Whether the best config still climbs, and what more epochs would bring."""
+    curve = _mean_curve(evidence)
+    accuracies = curve["val_accuracy"].to_numpy(dtype=np.float64)
+    num = len(accuracies)
+    if num < MIN_EPOCHS:
+        text = f"{num} epochs are too few to say what more would bring ({MIN_EPOCHS} are needed)."
+        return [Finding("curve", text, {"num_epochs": num}, "note", "low")]
+    more = max(1, num // 2)
+    trend, ahead = last_trend(accuracies), extrapolate(accuracies, more)
+    complete = evidence.complete
+    at_end = int((complete["best_epoch"] == complete["num_epochs"]).sum())
+    climbs = "still climbs" if trend.is_rising else "no longer climbs beyond its noise"
+    sentence = (
+        f"After {num} epochs the best config {climbs} ({signed(trend.slope, 2)} points per epoch "
+        f"{span(trend.low, trend.high, 2)}); {at_end} of {len(complete)} trials were best in "
+        f"their last epoch. {more} more epochs: {signed(ahead.gain)} "
+        f"{span(ahead.low, ahead.high)} points if the curve goes on as it went."
+    )
+    if evidence.best_family.iloc[0].get("lr_schedule") == "cosine":
+        sentence += (
+            " (Its learning rate ends at 0, which flattens every curve: a longer run stretches the "
+            "schedule and may gain more.)"
+        )
+    numbers = {
+        "num_epochs": num,
+        "slope_per_epoch": [trend.slope, trend.low, trend.high],
+        "more_epochs": more,
+        "gain": [ahead.gain, ahead.low, ahead.high],
+        "limit": ahead.limit,
+        "form": ahead.form,
+        "num_best_at_last_epoch": at_end,
+        "num_trials": len(complete),
+    }
+    severity: Severity = "warning" if ahead.low > 0.005 else "note"
+    return [Finding("curve", sentence, numbers, severity, "medium")]
+
+
+def seed_findings(evidence: Evidence) -> list[Finding]:
+    """How far the seed alone moves the accuracy, and how many configs that leaves in doubt."""
+    complete = evidence.complete
+    same = [name for name in CONFIG_COLUMNS if name in complete and name != "seed"]
+    spread = seed_spread(complete, same, "val_accuracy")
+    if spread is None:
+        num_val = float(complete["num_val"].median()) if complete["num_val"].notna().any() else 0
+        accuracy = float(complete["val_accuracy"].max())
+        error = math.sqrt(accuracy * (1 - accuracy) / num_val) if num_val else math.nan
+        sentence = (
+            "No config ran with two seeds, so that luck and merit cannot be told apart; the "
+            f"validation images alone make ±{points(1.96 * error)} points. Write seeds: [0, 1, 2]."
+        )
+        return [Finding("seeds", sentence, {"standard_error": error}, "warning", "high")]
+    keys = [name for name in same if name not in REPEATS]
+    families = complete.groupby(keys, dropna=False)["val_accuracy"].agg(["mean", "size"])
+    typical = int(families["size"].median())
+    within = spread.smallest_difference(typical)
+    close = int((families["mean"] > families["mean"].max() - within).sum()) - 1
+    sentence = (
+        f"The seed alone moves the accuracy by ±{points(spread.sd, 2)} points (standard deviation "
+        f"{span(spread.low, spread.high, 2)}, {spread.num_configs} configs): with {typical} seeds "
+        f"each, two configs must differ by {points(within)} points to be told apart. "
+        f"{close} of {len(families) - 1} other configs lie within that of the best."
+    )
+    numbers = {
+        "sd": spread.sd,
+        "sd_interval": [spread.low, spread.high],
+        "df": spread.df,
+        "smallest_difference": within,
+        "num_close_to_best": close,
+        "num_configs": len(families),
+    }
+    severity: Severity = "warning" if close else "note"
+    return [Finding("seeds", sentence, numbers, severity, "high")]
+
+
+def _mean_curve(evidence: Evidence) -> pd.DataFrame:
+    """Per epoch the best config's means over its trials, as far as all of them ran."""
+    ids = evidence.best_family["trial_id"]
+    own = evidence.epochs[evidence.epochs["trial_id"].isin(ids)]
+    counts = own.groupby("epoch")["trial_id"].nunique()
+    columns = ["val_accuracy", "val_loss", "train_accuracy"]
+    means = own.groupby("epoch")[columns].mean()
+    return means[counts == len(ids)].dropna(subset=["val_accuracy"])

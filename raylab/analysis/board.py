@@ -1,0 +1,70 @@
+"""The board that `sweep` and `leaderboard` show: ranked trials or families, marked, with notes."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from raylab.analysis.comparison import Comparison, compare
+from raylab.analysis.families import by_family
+from raylab.results.directory import ResultsDirectory
+from raylab.results.leaderboard import differing_columns, ranked, read, sweep_folders
+from raylab.results.table import Format, render, render_families
+
+# What trial rows carry of their family.
+OF_FAMILY = ("num_seeds", "family_mean", "family_std", "family_low", "family_high")
+MARKS = ("tied", "corrected")
+# Nobody reads more from a terminal, and a million rows would take minutes to lay out.
+MAX_TABLE_ROWS = 100
+
+
+def show(
+    locations: Sequence[str],
+    format: Format = "table",
+    top: int | None = None,
+    metric: str = "val_accuracy",
+    families: bool | None = None,
+    width: int | None = None,
+) -> str:
+    """The board of these results as text, no newline at its end.
+
+    `top`: only so many rows; None = all, of a table for eyes the first MAX_TABLE_ROWS.
+    `families`: rows are families or trials; by default families for eyes where one has several
+    trials, and trials for programs (csv, json), each with what is known of its family. Refused
+    if one of the locations holds no results, or the metric is no numeric column.
+    """
+    if top is None and format == "table":
+        top = MAX_TABLE_ROWS
+    frame = ranked(read(locations), metric)
+    compared = assess(frame, sweep_folders(locations), metric)
+    has_several = bool((compared.families["num_trials"] > 1).any())
+    if families is None:
+        families = has_several and format in ("table", "markdown")
+    if families:
+        differing = differing_columns(compared.families)
+        return render_families(
+            compared.families, differing, format, top, metric, compared.notes, width
+        )
+    if has_several and format in ("table", "markdown"):
+        return render(frame, format, top, metric, width)  # the marks are the families', not its own
+    marked = with_family(frame, compared.families)
+    return render(marked, format, top, metric, width, compared.notes)
+
+
+def assess(
+    frame: pd.DataFrame, folders: Mapping[str, ResultsDirectory], metric: str = "val_accuracy"
+) -> Comparison:
+    """The families of a frame of trials, ranked by the metric and compared with the best.
+
+    Ties and the winner's correction are of accuracies: another metric gets neither.
+    """
+    families = by_family(frame, metric)
+    if metric == "val_accuracy":
+        return compare(families, frame, folders)
+    note = f"ranked by {metric}: ties are told for val_accuracy only"
+    return Comparison(families.assign(tied=None, corrected=None), (note,))
+
+
+def with_family(frame: pd.DataFrame, families: pd.DataFrame) -> pd.DataFrame:
+    """Trial rows with the measures and marks of their family behind their own columns."""
+    known = families.set_index("family_id")[[*OF_FAMILY, *MARKS]]
+    return frame.join(known, on="family_id")

@@ -1,0 +1,148 @@
+"""From families and their stored predictions to intervals, marks of ties and the winner's score."""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from raylab.analysis.families import clearly_worse, measured
+from raylab.analysis.joint import FamilyScore, JointScores, joint, score
+from raylab.analysis.predictions import TrialPredictions, load_trial
+from raylab.analysis.ties import LEVEL, tied_with_best
+from raylab.analysis.winner import corrected_best
+from raylab.results.directory import ResultsDirectory
+
+# A board of a million trials must not read a million files.
+MAX_FAMILIES = 50
+MAX_FILES = 300
+NUM_READERS = 8
+# What the families that are out of the question may cost of LEVEL.
+SCREEN_LEVEL = 0.001
+
+OTHER_IMAGES = "?"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The families with `tied` and `corrected`, and what has to be said of them."""
+
+    families: pd.DataFrame
+    """As of `by_family`; family_low and family_high from predictions where those were read.
+    `tied`: yes (may be the best), no, ? (validated on other images), or None (not compared).
+    `corrected`: the best family's mean corrected for having been picked, None elsewhere."""
+    notes: tuple[str, ...]
+    """Lines for below the table."""
+
+
+def compare(
+    families: pd.DataFrame, trials: pd.DataFrame, folders: Mapping[str, ResultsDirectory]
+) -> Comparison:
+    """Each family against the first of the frame, in pairs on the same images.
+
+    `families` is ranked by family_mean, `trials` the frame it came from, `folders` the results
+    directory of each `sweep`. Files that are missing or damaged give no mark.
+    """
+    marked = families.assign(tied=None, corrected=np.nan).astype({"tied": "object"})
+    ranked = families[families["family_mean"].notna()]
+    if ranked.empty:
+        return Comparison(marked, ())
+    same = ranked["split_fingerprint"] == ranked["split_fingerprint"].iloc[0]
+    marked.loc[same.index[~same], "tied"] = OTHER_IMAGES
+    rivals = ranked[same]
+    hopeless = clearly_worse(rivals, SCREEN_LEVEL)
+    marked.loc[hopeless.index[hopeless], "tied"] = "no"
+    read = _scores(rivals[~hopeless].head(MAX_FAMILIES), trials, folders)
+    if rivals["family_id"].iloc[0] in read:
+        notes = _mark(marked, rivals, read, len(rivals) - int(hopeless.sum()))
+    else:
+        notes = ["nothing is paired: the best has no stored predictions"]
+    notes += _remarks(marked, ranked)
+    others = ranked[~same & (ranked["num_trials"] > 1)].head(MAX_FAMILIES)
+    for _, alike in others.groupby("split_fingerprint"):
+        _set_intervals(marked, _scores(alike, trials, folders).values())
+    return Comparison(marked, tuple(notes))
+
+
+def _mark(
+    marked: pd.DataFrame, rivals: pd.DataFrame, read: Mapping[str, FamilyScore], num_open: int
+) -> list[str]:
+    """Sets interval, `tied` and `corrected` of the families that were read; the notes on them."""
+    best_id = rivals["family_id"].iloc[0]
+    images = read[best_id].image_ids
+    same = [f for f in read.values() if np.array_equal(f.image_ids, images)]
+    other = set(read) - {f.family_id for f in same}  # one split, and yet images are missing
+    marked.loc[marked["family_id"].isin(other), "tied"] = OTHER_IMAGES
+    scores = _set_intervals(marked, same)
+    if scores is None or len(rivals) < 2:
+        return []
+    rng = np.random.default_rng(0)  # the same board reads the same twice
+    tied = tied_with_best(scores, rng)
+    for family_id, is_tied in zip(scores.family_ids, tied, strict=True):
+        marked.loc[marked["family_id"] == family_id, "tied"] = "yes" if is_tied else "no"
+    best = marked["family_id"] == best_id
+    corrected = corrected_best(scores, rng)
+    marked.loc[best, "corrected"] = corrected.score
+    mean = marked.loc[best, "family_mean"].iloc[0]
+    # The best of those that look best: what is left of their luck cannot be taken off.
+    cut = "" if len(read) == num_open else f" ({len(same):,} could be paired, so rather too high)"
+    return [
+        f"best {mean:.4f}; corrected for being picked out of {len(rivals) - len(other):,}{cut}: "
+        f"{corrected.score:.4f} (standard error {corrected.standard_error:.4f})",
+        f"tied yes: may be the best, by paired tests on the same {scores.num_images:,} images "
+        f"(family-wise error {LEVEL:.0%})",
+    ]
+
+
+def _set_intervals(marked: pd.DataFrame, scores: Iterable[FamilyScore]) -> JointScores | None:
+    """The intervals with luck of images and seeds, where all families saw the same images."""
+    found = list(scores)
+    if not found or any(not np.array_equal(f.image_ids, found[0].image_ids) for f in found):
+        return None
+    together = joint(found)
+    for family_id, low, high in zip(together.family_ids, *together.intervals(), strict=True):
+        marked.loc[marked["family_id"] == family_id, ["family_low", "family_high"]] = low, high
+    return together
+
+
+def _scores(
+    families: pd.DataFrame, trials: pd.DataFrame, folders: Mapping[str, ResultsDirectory]
+) -> dict[str, FamilyScore]:
+    """Each family whose trials all have predictions, in order, until MAX_FILES are read."""
+    wanted = families[families["num_trials"].cumsum() <= MAX_FILES]
+    columns = ["sweep", "trial_id", "family_id", "status", "val_accuracy"]
+    rows = measured(trials.loc[trials["family_id"].isin(wanted["family_id"]), columns])
+    rows = rows.drop_duplicates("trial_id")
+    places = [folders[sweep] for sweep in rows["sweep"]]
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        predictions = list(pool.map(_load, places, rows["trial_id"]))
+    members: dict[str, list[TrialPredictions | None]] = {}
+    for family_id, loaded in zip(rows["family_id"], predictions, strict=True):
+        members.setdefault(str(family_id), []).append(loaded)
+    return {
+        str(family_id): score(str(family_id), [trial for trial in found if trial is not None])
+        for family_id in wanted["family_id"]
+        if None not in (found := members[str(family_id)])
+    }
+
+
+def _load(results: ResultsDirectory, trial_id: str) -> TrialPredictions | None:
+    try:
+        found = load_trial(results, trial_id)
+    except (OSError, ValueError, KeyError):  # missing or damaged: no mark, but still a table
+        return None
+    return found if len(found.image_ids) else None
+
+
+def _remarks(marked: pd.DataFrame, ranked: pd.DataFrame) -> list[str]:
+    remarks = []
+    num_other = int((marked["tied"] == OTHER_IMAGES).sum())
+    if num_other:
+        remarks.append(
+            f"tied ?: {num_other:,} of {len(ranked):,} validated other images than the best "
+            "(another split), and are not compared in pairs"
+        )
+    if (ranked["num_trials"] == 1).all():
+        remarks.append("one seed each: the luck of the seed is in no interval and no mark")
+    return remarks

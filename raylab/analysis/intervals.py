@@ -1,0 +1,31 @@
+"""Wilson's interval where images are not all, or not independently, informative."""
+
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtrit
+
+from raylab.results.intervals import CONFIDENCE
+
+Floats = npt.NDArray[np.float64]
+
+
+def score_interval(
+    share: Any, num_effective: Any, df: Any, confidence: float = CONFIDENCE
+) -> tuple[Floats, Floats]:
+    """Wilson's interval with an effective number of images and Student's t; arrays of any shape.
+
+    `share`: 0..1; `num_effective`: images whose binomial variance equals the variance of the
+    share, as in Dean and Pagano (2015); `df`: degrees of freedom of that variance, inf = known.
+    """
+    p, n, df = np.broadcast_arrays(
+        np.asarray(share, float), np.asarray(num_effective, float), np.asarray(df, float)
+    )
+    tail = (1 + confidence) / 2
+    # stdtrit knows no infinity; a million degrees of freedom are not told from it.
+    z = np.where(df > 1e6, NormalDist().inv_cdf(tail), stdtrit(np.minimum(df, 1e6), tail))
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)

@@ -1,0 +1,164 @@
+"""From the families that validated the same images to their scores and how these err together.
+
+One Gaussian model of the scores carries intervals, ties and the winner's correction. Family c is
+right on image i, averaged over its trials, in x_ci of the cases; its score is the mean over n
+images. With folds f of n_f images and S_f trials each,
+
+    Var(score_c) = Var_i(x_ci) / n  +  seed_variance * sum_f (n_f / n)**2 / S_f
+    Cov(score_c, score_d) = Cov_i(x_ci, x_di) / n
+
+The first term is the luck of the images (with what seeds add to single images), the second the
+luck of the training, which more images do not lessen. The seed variance is what the accuracies of
+trials that differ in the seed alone vary beyond what their images explain (two-way analysis of
+variance, images x seeds; without a second seed, fold against fold), pooled over the families:
+two or three seeds of one family say next to nothing about it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from raylab.analysis.intervals import Floats, score_interval
+from raylab.analysis.predictions import TrialPredictions
+
+
+@dataclass(frozen=True)
+class FamilyScore:
+    """How often one family is right on each image, and how its trials scatter."""
+
+    family_id: str
+    image_ids: npt.NDArray[np.str_]
+    """(N,), sorted."""
+    correct: Floats
+    """(N,), 0..1, mean over the trials that validated the image."""
+    spread: float
+    """Variance of the accuracies of trials that differ in the seed (or the fold) alone."""
+    noise: float
+    """What of the spread the sampling of images explains."""
+    df: int
+    """Degrees of freedom of the spread; 0 with a single trial."""
+    weight: float
+    """sum_f (n_f / n)**2 / S_f: the share of a trial's seed variance left in the mean."""
+
+
+@dataclass(frozen=True)
+class JointScores:
+    """The scores of m families on the same images as one Gaussian."""
+
+    family_ids: tuple[str, ...]
+    means: Floats
+    """(m,), 0..1."""
+    covariance: Floats
+    """(m, m), of the luck of the images."""
+    seed_variance: Floats
+    """(m,), of the luck of the training; 0 if no family has a second trial."""
+    seed_error: Floats
+    """(m,), the seed variance before the images' part was taken off: what it was measured from."""
+    df: float
+    """Degrees of freedom of the seed variance; inf if there is none."""
+    num_images: int
+
+    @property
+    def total(self) -> Floats:
+        """(m, m) covariance of the scores."""
+        return self.covariance + np.diag(self.seed_variance)
+
+    @property
+    def has_seed_luck(self) -> bool:
+        """Whether any family told what the seed does."""
+        return bool(np.isfinite(self.df))
+
+    def intervals(self) -> tuple[Floats, Floats]:
+        """95 % interval of each family, (m,) and (m,), with luck of images and of training.
+
+        Degrees of freedom by Satterthwaite (1946). With single trials it is Wilson's.
+        """
+        variance = np.diag(self.total)
+        binomial = self.means * (1 - self.means)
+        known = variance > 0
+        effective = np.where(known, binomial / np.where(known, variance, 1.0), self.num_images)
+        return score_interval(self.means, effective, self.satterthwaite(variance, self.seed_error))
+
+    def satterthwaite(self, variance: Floats, seed_error: Floats) -> Floats:
+        """Degrees of freedom of variances of which `seed_error` was estimated with self.df."""
+        ratio = variance / np.where(seed_error > 0, seed_error, 1.0)
+        return np.where(seed_error > 0, np.maximum(self.df * ratio**2, 1.0), np.inf)
+
+
+def score(family_id: str, trials: Sequence[TrialPredictions]) -> FamilyScore:
+    """The family's score from its trials: seeds of one fold share their images, folds do not."""
+    folds: dict[bytes, list[TrialPredictions]] = {}
+    for trial in trials:
+        folds.setdefault(trial.image_ids.tobytes(), []).append(trial)
+    return score_of(
+        family_id,
+        [fold[0].image_ids for fold in folds.values()],
+        [np.stack([trial.correct for trial in fold]) for fold in folds.values()],
+    )
+
+
+def score_of(
+    family_id: str,
+    image_ids: Sequence[npt.NDArray[np.str_]],
+    right: Sequence[npt.NDArray[np.bool_]],
+) -> FamilyScore:
+    """The score from each fold's image_ids (n,) and which seed was right on which, right (S, n)."""
+    ids = np.concatenate(image_ids)
+    correct = np.concatenate([fold.mean(axis=0) for fold in right])
+    order = np.argsort(ids, kind="stable")
+    has_seeds = any(len(fold) > 1 for fold in right)
+    spread, noise, df = _over_seeds(right) if has_seeds else _over_folds(right)
+    return FamilyScore(
+        family_id=family_id,
+        image_ids=ids[order],
+        correct=correct[order],
+        spread=spread,
+        noise=noise,
+        df=df,
+        weight=sum((fold.shape[1] / len(ids)) ** 2 / fold.shape[0] for fold in right),
+    )
+
+
+def joint(families: Sequence[FamilyScore]) -> JointScores:
+    """The families' scores together; ValueError unless all validated the same images."""
+    first = families[0].image_ids
+    if any(not np.array_equal(family.image_ids, first) for family in families):
+        raise ValueError("families that validated different images cannot be paired")
+    correct = np.stack([family.correct for family in families])  # (m, N)
+    df = sum(family.df for family in families)
+    spread = sum(family.df * family.spread for family in families) / max(df, 1)
+    noise = sum(family.df * family.noise for family in families) / max(df, 1)
+    weights = np.array([family.weight for family in families])
+    return JointScores(
+        family_ids=tuple(family.family_id for family in families),
+        means=correct.mean(axis=1),
+        covariance=np.atleast_2d(np.cov(correct, bias=True)) / len(first),
+        seed_variance=max(spread - noise, 0.0) * weights,
+        seed_error=max(spread, noise) * weights,
+        df=df or np.inf,
+        num_images=len(first),
+    )
+
+
+def _over_seeds(right: Sequence[npt.NDArray[np.bool_]]) -> tuple[float, float, int]:
+    """Spread, noise and df from the folds with several seeds; each (S, n)."""
+    several = [fold for fold in right if len(fold) > 1]
+    df = sum(len(fold) - 1 for fold in several)
+    spread = noise = 0.0
+    for fold in several:
+        seeds = fold.mean(axis=1, keepdims=True)
+        rest = fold - seeds - fold.mean(axis=0) + fold.mean()
+        spread += float(((seeds - seeds.mean()) ** 2).sum()) / df
+        noise += float((rest**2).sum()) / max(fold.shape[1] - 1, 1) / fold.shape[1] / df
+    return spread, noise, df
+
+
+def _over_folds(right: Sequence[npt.NDArray[np.bool_]]) -> tuple[float, float, int]:
+    """Spread, noise and df of folds with one model each; a single trial tells nothing: zeros."""
+    if len(right) < 2:
+        return 0.0, 0.0, 0
+    spread = float(np.var([fold.mean() for fold in right], ddof=1))
+    noise = float(np.mean([fold.var() / fold.shape[1] for fold in right]))
+    return spread, noise, len(right) - 1

@@ -1,0 +1,130 @@
+"""From out-of-sample probabilities to label quality: noise, ceiling, and the suspicious images.
+
+N = images, K = classes.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from cleanlab.count import estimate_joint
+from cleanlab.rank import get_label_quality_scores
+
+from raylab.analysis.finding import Confidence
+from raylab.analysis.noise import Array, NoiseFit, bootstrap_rates, fit_noise, wrong_per_class
+from raylab.analysis.outofsample import OutOfSample
+
+MIN_IMAGES = 100
+MIN_IMAGES_PER_CLASS = 5
+SURE = 0.9  # a model that is hardly ever this sure cannot tell its doubt from label noise
+MEDIUM_SURE_FRAC, HIGH_SURE_FRAC = 0.2, 0.5
+
+
+@dataclass(frozen=True)
+class LabelQuality:
+    """What is estimated about the labels of these images."""
+
+    fit: NoiseFit
+    rate: float
+    """Share of wrong labels."""
+    rate_low: float
+    rate_high: float
+    """95 % bootstrap interval over the images, widened by the doubt about the model's form."""
+    wrong_per_class: Array
+    """(K,) share of wrong labels among the images that carry the label."""
+    wrong_per_class_low: Array
+    wrong_per_class_high: Array
+    cleanlab_rate: float
+    """cleanlab's confident-joint estimate, which counts a weak model's mistakes as noise."""
+    true_accuracy: float
+    """The averaged model's accuracy against the true classes, as estimated."""
+    sure_frac: float
+    """Share of the images whose true class the model knows with a probability above 0.9."""
+    suspicion: Array
+    """(N,) P(the given label is wrong)."""
+    label_quality: Array
+    """(N,) cleanlab's self-confidence score on the calibrated probabilities, 0..1."""
+
+    @property
+    def ceiling(self) -> float:
+        """Accuracy that a perfect classifier of the true classes reaches against these labels."""
+        return 1 - self.rate
+
+    @property
+    def confidence(self) -> Confidence:
+        """How far the model's doubt and the labels' noise could be told apart."""
+        if self.sure_frac < MEDIUM_SURE_FRAC:
+            return "low"
+        return "high" if self.sure_frac >= HIGH_SURE_FRAC else "medium"
+
+
+def enough_images(seen: OutOfSample) -> bool:
+    """Whether every class has the few images that an estimate needs."""
+    counts = np.bincount(seen.labels, minlength=len(seen.classes))
+    return len(seen.labels) >= MIN_IMAGES and int(counts.min()) >= MIN_IMAGES_PER_CLASS
+
+
+def estimate_quality(seen: OutOfSample) -> LabelQuality:
+    """Noise, ceiling and suspects; needs `enough_images`."""
+    probs, labels = seen.probs, seen.labels
+    fit = fit_noise(probs, labels)
+    per_class = wrong_per_class(fit.right, labels, probs.shape[1])
+    low, high = basic_interval(np.append(per_class, fit.rate), bootstrap_rates(labels, fit))
+    guess = probs.argmax(axis=1)
+    return LabelQuality(
+        fit=fit,
+        rate=fit.rate,
+        rate_low=max(0.0, fit.rate - math.hypot(fit.rate - low[-1], fit.doubt)),
+        rate_high=min(1.0, fit.rate + math.hypot(high[-1] - fit.rate, fit.doubt)),
+        wrong_per_class=per_class,
+        wrong_per_class_low=low[:-1],
+        wrong_per_class_high=high[:-1],
+        cleanlab_rate=float(1 - np.trace(estimate_joint(labels, probs))),
+        true_accuracy=float(fit.clean[np.arange(len(labels)), guess].mean()),
+        sure_frac=float((fit.clean.max(axis=1) > SURE).mean()),
+        suspicion=1 - fit.right,
+        label_quality=get_label_quality_scores(labels, fit.clean),
+    )
+
+
+def basic_interval(estimates: Array, redrawn: Array) -> tuple[Array, Array]:
+    """(M,) ends of the 95 % basic bootstrap interval; redrawn: (B, M).
+
+    Basic, not percentile: a rate near 0 is overestimated, the redrawn ones once more, and the
+    basic interval reflects that back. It always holds the estimate.
+    """
+    low, high = np.nanquantile(redrawn, [0.025, 0.975], axis=0)
+    ends = 2 * estimates - high, 2 * estimates - low
+    return (
+        np.clip(np.minimum(ends[0], estimates), 0, 1),
+        np.clip(np.maximum(ends[1], estimates), 0, 1),
+    )
+
+
+def suspects(seen: OutOfSample, quality: LabelQuality, images: pd.DataFrame) -> pd.DataFrame:
+    """The images whose label is more likely wrong than right, the most suspicious first.
+
+    Columns: image_id, path, label, suggested_label, wrong_probability, label_quality (cleanlab's,
+    0..1), num_trials (that validated the image), wrong_frac (of them). images: image_id, path.
+    """
+    others = quality.fit.true.copy()
+    others[np.arange(len(seen.labels)), seen.labels] = -1
+    classes = np.asarray(seen.classes)
+    table = pd.DataFrame(
+        {
+            "image_id": seen.image_ids,
+            "label": classes[seen.labels],
+            "suggested_label": classes[others.argmax(axis=1)],
+            "wrong_probability": quality.suspicion,
+            "label_quality": quality.label_quality,
+            "num_trials": seen.num_trials,
+            "wrong_frac": seen.wrong_frac,
+        }
+    )
+    table = table[table["wrong_probability"] > 0.5].merge(
+        images[["image_id", "path"]], on="image_id", how="left"
+    )
+    table.insert(1, "path", table.pop("path"))
+    by = ["wrong_probability", "label_quality", "image_id"]
+    return table.sort_values(by, ascending=[False, True, True], ignore_index=True)

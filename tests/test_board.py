@@ -1,0 +1,204 @@
+"""The board: trials or families, which may be the best, and what the best is worth."""
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from simulated_sweeps import simulate
+from typer.testing import CliRunner
+
+from raylab.analysis import comparison
+from raylab.analysis.board import assess, show
+from raylab.analysis.families import by_family
+from raylab.cli import app
+from raylab.config.trial import TrialConfig
+from raylab.results.directory import ResultsDirectory
+from raylab.results.leaderboard import ranked, read, sweep_folders
+from raylab.results.record import record_from
+
+N = 1_000
+
+
+def write(
+    place: Path,
+    accuracies: Sequence[float],
+    num_seeds: int,
+    *,
+    split: str = "split",
+    start: int = 0,
+    folds: int = 1,
+    predictions: bool = True,
+) -> str:
+    """A results directory with one config per accuracy, its lr counting from `start`."""
+    results = ResultsDirectory(place)
+    right = simulate(np.random.default_rng(start), accuracies, num_seeds, N)
+    ids = np.array([f"{split}{i:05d}" for i in range(N)])
+    for c, config in enumerate(right):
+        for seed, trial in enumerate(config):
+            for fold, part in enumerate(np.array_split(np.arange(N), folds)):
+                options = {"folds": folds, "fold": fold} if folds > 1 else {}
+                fields = TrialConfig(lr=(start + c + 1) / 1000, seed=seed, split=options)
+                accuracy = float(trial[part].mean())
+                epoch = {"epoch": 1, "val_accuracy": accuracy, "val_loss": 1 - accuracy}
+                name = f"{split}{fold}" if folds > 1 else split
+                record = record_from(fields, "data", name, [epoch], "complete", num_val=len(part))
+                results.add(record)
+                if predictions:
+                    probs = np.stack([trial[part], ~trial[part]], axis=1).astype(float)
+                    labels = ["right"] * len(part)
+                    results.write_predictions(
+                        record.trial_id, list(ids[part]), labels, probs, ["right", "wrong"]
+                    )
+    results.flush()
+    results.write_grid({"name": place.name})
+    return results.location
+
+
+def marks(*locations: str) -> pd.DataFrame:
+    frame = ranked(read(locations))
+    return assess(frame, sweep_folders(locations)).families.set_index("lr").sort_index()
+
+
+def test_seeds_make_one_family_with_mean_and_spread(tmp_path: Path) -> None:
+    place = write(tmp_path / "aug", [0.65, 0.6], 3)
+    families = by_family(read([place]))
+    trials = read([place]).groupby("lr")["val_accuracy"]
+    for lr, family in families.set_index("lr").iterrows():
+        assert family["family_mean"] == pytest.approx(trials.mean()[lr])
+        assert family["family_std"] == pytest.approx(trials.std()[lr])
+        assert family["family_low"] < family["family_mean"] < family["family_high"]
+    assert families["num_seeds"].tolist() == [3, 3]
+    assert families["num_images"].tolist() == [N, N]
+    assert families["status"].tolist() == ["3 complete"] * 2
+
+
+def test_intervals_from_predictions_are_no_wider_than_those_without(tmp_path: Path) -> None:
+    with_files = marks(write(tmp_path / "a", [0.65, 0.64, 0.6], 3))
+    without = marks(write(tmp_path / "b", [0.65, 0.64, 0.6], 3, predictions=False))
+    widths = [(f["family_high"] - f["family_low"]).mean() for f in (with_files, without)]
+    assert widths[0] < widths[1]
+
+
+def test_what_is_worse_is_told_from_what_may_be_the_best(tmp_path: Path) -> None:
+    found = marks(write(tmp_path / "aug", [0.65, 0.65, 0.55, 0.3], 1))
+    assert found["tied"].tolist() == ["yes", "yes", "no", "no"]
+    assert found["corrected"].notna().sum() == 1
+    assert found["corrected"].max() <= found["family_mean"].max()
+
+
+def test_families_on_other_images_are_never_paired_and_it_is_said(tmp_path: Path) -> None:
+    first = write(tmp_path / "aug", [0.65, 0.64], 1)
+    other = write(tmp_path / "split", [0.5], 1, split="other", start=10)
+    assert marks(first, other)["tied"].tolist() == ["yes", "yes", "?"]
+    text = show([first, other])
+    assert "tied ?: 1 of 3 validated other images than the best" in text
+    assert "picked out of 2:" in text
+
+
+def test_the_same_split_with_other_images_is_not_paired_either(tmp_path: Path) -> None:
+    place = write(tmp_path / "aug", [0.65, 0.64], 1)
+    results = ResultsDirectory(place)
+    trial_id = ranked(read([place]))["trial_id"].iloc[1]
+    probs = np.eye(2)[[0, 0]]
+    results.write_predictions(trial_id, ["x", "y"], ["right"] * 2, probs, ["right", "wrong"])
+    assert sorted(marks(place)["tied"]) == ["?", "yes"]
+
+
+def test_family_without_predictions_gets_no_mark(tmp_path: Path) -> None:
+    place = write(tmp_path / "aug", [0.65, 0.64, 0.63], 1)
+    last, best = ranked(read([place]))["trial_id"].iloc[[2, 0]]
+    (tmp_path / "aug" / "predictions" / f"{last}.parquet").unlink()
+    assert marks(place)["tied"].isna().sum() == 1
+    (tmp_path / "aug" / "predictions" / f"{best}.parquet").write_bytes(b"damaged")
+    assert marks(place)["tied"].isna().all()
+    assert "the best has no stored predictions" in show([place])
+
+
+def test_no_more_files_are_read_than_the_best_families_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "MAX_FAMILIES", 3)
+    place = write(tmp_path / "aug", [0.65] * 5 + [0.3], 1)
+    found = marks(place)
+    assert found["tied"].notna().sum() == 4
+    assert found["tied"].iloc[5] == "no"
+    assert "picked out of 6 (3 could be paired, so rather too high): 0." in show([place])
+
+
+def test_folds_are_one_family_over_all_images(tmp_path: Path) -> None:
+    place = write(tmp_path / "cv", [0.65, 0.55], 1, folds=4)
+    found = marks(place)
+    assert found["num_folds"].tolist() == [4, 4]
+    assert found["num_images"].tolist() == [N, N]
+    assert found["tied"].tolist() == ["yes", "no"]
+    assert "folds" in show([place]).splitlines()[0]
+
+
+def test_eyes_see_families_where_there_are_seeds_and_trials_where_there_are_none(
+    tmp_path: Path,
+) -> None:
+    single = write(tmp_path / "single", [0.65, 0.55], 1)
+    seeds = write(tmp_path / "seeds", [0.65, 0.55], 3)
+    assert "one seed each: the luck of the seed is in no interval" in show([single])
+    assert "val_accuracy [95 %]" in show([single])
+    assert "mean accuracy [95 %]" in show([seeds])
+    assert "luck of the seed" not in show([seeds])
+    assert len(show([seeds], families=False).splitlines()) == 2 + 6
+    assert "mean accuracy [95 %]" in show([single], families=True)
+    assert "best 0." in show([seeds], "markdown", top=1)
+
+
+def test_programs_get_trials_with_what_is_known_of_their_family(tmp_path: Path) -> None:
+    place = write(tmp_path / "aug", [0.65, 0.55], 3)
+    rows = json.loads(show([place], "json"))
+    assert len(rows) == 6
+    assert set(read([place]).columns) <= set(rows[0])
+    assert {row["tied"] for row in rows if row["lr"] == 0.001} == {"yes"}
+    assert {row["tied"] for row in rows if row["lr"] == 0.002} == {"no"}
+    assert rows[0]["corrected"] is not None
+    assert rows[-1]["corrected"] is None
+    families = pd.read_csv(io.StringIO(show([place], "csv", families=True)))
+    assert families["num_seeds"].tolist() == [3, 3]
+
+
+def test_other_measures_rank_families_and_get_no_marks(tmp_path: Path) -> None:
+    text = show([write(tmp_path / "aug", [0.55, 0.65], 3)], metric="val_loss")
+    assert text.splitlines()[2].split()[:2] == ["1", "0.002"]
+    assert text.endswith("ranked by val_loss: ties are told for val_accuracy only")
+
+
+def test_failed_and_pruned_trials_do_not_speak_for_a_family_with_complete_ones(
+    tmp_path: Path,
+) -> None:
+    results = ResultsDirectory(tmp_path)
+    for seed, status in enumerate(("complete", "pruned", "failed")):
+        epoch = {"epoch": 1, "val_accuracy": 0.5 + seed / 10, "val_loss": 1.0}
+        config = TrialConfig(seed=seed)
+        results.add(record_from(config, "data", "split", [epoch], status, num_val=100))  # type: ignore[arg-type]
+    results.add(record_from(TrialConfig(lr=0.5), "data", "split", [], "failed", error_kind="nan"))
+    families = by_family(read([str(tmp_path)]))
+    assert families["family_mean"].iloc[0] == 0.5
+    assert families["status"].tolist() == ["1 complete, 1 failed, 1 pruned", "failed"]
+    assert np.isnan(families["family_mean"].iloc[1])
+    assert "failed" in show([str(tmp_path)])
+
+
+def test_board_of_failed_trials_is_shown(tmp_path: Path) -> None:
+    results = ResultsDirectory(tmp_path)
+    results.add(record_from(TrialConfig(), "data", "split", [], "failed", error_kind="nan"))
+    assert "failed: nan" in show([str(tmp_path)])
+    assert "failed" in show([str(tmp_path)], families=True)
+
+
+def test_command_takes_families_or_trials(tmp_path: Path) -> None:
+    place = write(tmp_path / "aug", [0.65, 0.55], 2)
+    said = {
+        flag: CliRunner().invoke(app, ["leaderboard", place, flag]).stdout
+        for flag in ("--families", "--trials")
+    }
+    assert "mean accuracy" in said["--families"]
+    assert len(said["--trials"].splitlines()) == 2 + 4

@@ -1,0 +1,172 @@
+"""What axes change: paired differences, dead wires, interactions, importance, and their errors."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from raylab.analysis.axes import find_axes
+from raylab.analysis.effects import effects, image_error, interactions
+from raylab.analysis.importance import importances
+from raylab.analysis.predictions import TrialPredictions
+from raylab.analysis.verdicts import judge
+
+METRIC = "val_accuracy"
+
+
+def board(accuracy, axes, seeds=(0, 1, 2), noise=0.002, seed=0):
+    """A leaderboard of the whole grid; accuracy: from one point of it."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for values in itertools.product(*axes.values()):
+        point = dict(zip(axes, values, strict=True))
+        for s in seeds:
+            value = accuracy(point) + rng.normal(0, noise)
+            rows.append({**point, "seed": s, METRIC: value, "val_loss": 1 - value})
+    frame = pd.DataFrame(rows)
+    return frame.assign(trial_id=[f"t{i}" for i in range(len(frame))])
+
+
+def verdict_of(name, frame):
+    return {v.axis.name: v for v in judge(frame, find_axes(frame), METRIC, {})}[name]
+
+
+AXES = {"augment": ["none", "light"], "lr": [1e-3, 1e-4], "drop_rate": [0.0, 0.3]}
+GAINS = {"none": 0, "light": 0.02, 1e-3: 0.05, 1e-4: 0}
+
+
+def additive(point):
+    return 0.6 + GAINS[point["augment"]] + GAINS.get(point.get("lr"), 0)
+
+
+def test_effect_is_the_mean_difference_of_matched_trials():
+    frame = board(additive, AXES)
+    axes = find_axes(frame)
+    (effect,) = effects(frame, axes, axes, METRIC, {})["augment"]
+    assert (effect.low_level, effect.high_level) == ("none", "light")
+    assert effect.estimate.value == pytest.approx(0.02, abs=0.003)
+    assert effect.estimate.low < 0.02 < effect.estimate.high
+    assert effect.estimate.num == 12
+
+
+def test_context_that_only_one_level_ran_in_does_not_bias_the_effect():
+    frame = board(additive, AXES)
+    frame = frame[~((frame["augment"] == "none") & (frame["lr"] == 1e-3))]  # light got the good lr
+    frame = frame.reset_index(drop=True)
+    axes = find_axes(frame)
+    (effect,) = effects(frame, axes, axes, METRIC, {})["augment"]
+    assert effect.estimate.num == 6
+    assert effect.estimate.value == pytest.approx(0.02, abs=0.004)
+
+
+def test_live_axis_matters_and_one_without_effect_makes_no_difference():
+    frame = board(additive, AXES, noise=0.001)
+    assert verdict_of("augment", frame).kind == "matters"
+    assert verdict_of("augment", frame).best_level == "light"
+    assert verdict_of("drop_rate", frame).kind == "nothing"
+
+
+def test_identical_metrics_are_a_dead_wire_and_nearly_identical_ones_are_not():
+    frame = board(additive, AXES)
+    dead = frame[frame["drop_rate"] == 0.0]
+    frame = pd.concat([dead, dead.assign(drop_rate=0.3)], ignore_index=True)
+    frame["trial_id"] = [f"t{i}" for i in range(len(frame))]
+    assert verdict_of("drop_rate", frame).kind == "dead"
+    assert verdict_of("augment", frame).kind == "matters"
+    frame.loc[len(frame) - 1, "val_loss"] += 1e-9
+    assert verdict_of("drop_rate", frame).kind == "nothing"
+
+
+def test_noisy_axis_without_enough_seeds_is_called_unclear():
+    frame = board(additive, {"augment": ["none", "light"]}, seeds=[0, 1], noise=0.02)
+    assert verdict_of("augment", frame).kind == "unclear"
+    one_pair = board(additive, {"augment": ["none", "light"]}, seeds=[0])
+    assert verdict_of("augment", one_pair).kind == "unclear"
+
+
+def test_fields_that_move_together_are_one_axis():
+    frame = board(additive, {"augment": ["none", "light"], "lr": [1e-3, 1e-4]})
+    frame["model"] = frame["lr"].map({1e-3: "cnn", 1e-4: "resnet18"})
+    names = [axis.name for axis in find_axes(frame)]
+    assert names == ["model + lr", "augment"]
+    assert verdict_of("model + lr", frame).kind == "matters"
+
+
+def test_worse_levels_are_those_clearly_below_the_best():
+    axes = {"augment": ["none", "light", "strong"], "lr": [1e-3, 1e-4]}
+    gains = {"none": 0.0, "light": 0.03, "strong": 0.0302}
+    frame = board(lambda p: 0.6 + gains[p["augment"]], axes)
+    assert verdict_of("augment", frame).worse_levels() == {"none"}
+
+
+def test_interaction_is_the_difference_of_differences():
+    def accuracy(point):
+        both = point["augment"] == "light" and point["lr"] == 1e-3
+        return additive(point) - 0.04 * both
+
+    frame = board(accuracy, AXES)
+    axes = find_axes(frame)
+    first, *others = interactions(frame, axes, axes, METRIC, {})
+    assert set(first.axes) == {"augment", "lr"}
+    assert abs(first.estimate.value) == pytest.approx(0.04, abs=0.005)
+    assert first.estimate.is_clear
+    assert not any(other.estimate.is_clear for other in others)
+    assert first.at_second - first.at_first == pytest.approx(first.estimate.value)
+
+
+def test_equal_levels_are_called_different_at_most_as_often_as_promised():
+    clear = 0
+    for seed in range(100):
+        axes = {"augment": ["none", "flip", "light"], "lr": [1e-3, 1e-4]}
+        frame = board(lambda p: 0.6, axes, seeds=(0, 1), seed=seed)
+        found = judge(frame, find_axes(frame), METRIC, {})
+        clear += found[0].kind == "matters"
+    assert clear <= 9  # 5 % of 100 is 5; more than 9 has a chance of 3 %
+
+
+def predictions_of(trial_id, right, first=0):
+    probs = np.zeros((len(right), 2), dtype=np.float32)
+    probs[np.arange(len(right)), np.where(right, 0, 1)] = 1
+    ids = np.array([f"{first + i:06d}" for i in range(len(right))])
+    labels = np.zeros(len(right), dtype=np.int64)
+    return TrialPredictions(trial_id, ids, labels, ("a", "b"), probs)
+
+
+def test_more_pairs_do_not_make_the_validation_images_less_random():
+    rng = np.random.default_rng(0)
+    hard = rng.random(2000) < 0.1  # images that only `b` gets right, in every trial
+    trials = {}
+    for i in range(20):
+        trials[f"a{i}"] = predictions_of(f"a{i}", ~hard)
+        trials[f"b{i}"] = predictions_of(f"b{i}", np.ones(2000, dtype=bool))
+    ids = np.array([[f"a{i}", f"b{i}"] for i in range(20)], dtype=object)
+    signs = np.array([-1.0, 1.0])
+    expected = np.sqrt(0.1 * 0.9 / 2000)
+    assert image_error(ids, signs, trials) == pytest.approx(expected, rel=0.1)
+    assert image_error(ids[:1], signs, trials) == pytest.approx(expected, rel=0.1)
+
+
+def test_other_validation_images_count_as_two_independent_draws():
+    right = np.arange(1000) < 700
+    trials = {"a": predictions_of("a", right), "b": predictions_of("b", right, first=5000)}
+    error = image_error(np.array([["a", "b"]], dtype=object), np.array([-1.0, 1.0]), trials)
+    assert error == pytest.approx(np.sqrt(2 * 0.7 * 0.3 / 1000), rel=0.01)
+
+
+def test_importance_finds_the_number_that_explains_the_variance():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"lr": 10 ** rng.uniform(-5, -1, 60), "drop_rate": rng.uniform(0, 0.5, 60), "seed": 0}
+    )
+    frame[METRIC] = 0.7 - 0.05 * (np.log10(frame["lr"]) + 3) ** 2 + rng.normal(0, 0.005, 60)
+    frame["trial_id"] = [f"t{i}" for i in range(60)]
+    axes = find_axes(frame)
+    first, second = importances(frame, axes, METRIC)
+    assert first.axis == "lr"
+    assert first.share > 0.8 > 0.2 > second.share
+    assert importances(frame.head(5), axes, METRIC) == []
+    found = judge(frame, axes, METRIC, {})
+    assert [v.kind for v in found] == ["unpaired", "unpaired"]
+    low, high = found[[v.axis.name for v in found].index("lr")].good_range
+    assert 1e-5 < low < 1e-3 < high < 1e-1

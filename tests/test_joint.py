@@ -1,0 +1,93 @@
+"""Family scores: the interval covers what it says, with the luck of images and of seeds in it."""
+
+import numpy as np
+import pytest
+from simulated_sweeps import SEED_LUCK, family, simulate, sweep
+
+from raylab.analysis.joint import joint
+from raylab.results.intervals import wilson
+
+
+def coverage(num_sweeps: int, truth: float, m: int, S: int, n: int, luck: float) -> float:
+    rng = np.random.default_rng(n + S)
+    hits = []
+    for _ in range(num_sweeps):
+        low, high = sweep(simulate(rng, [truth] * m, S, n, luck)).intervals()
+        hits.append((low <= truth) & (truth <= high))
+    return float(np.mean(hits))
+
+
+def test_interval_of_single_trials_is_wilsons() -> None:
+    right = simulate(np.random.default_rng(0), [0.65, 0.99], 1, 200)
+    low, high = sweep(right).intervals()
+    for c in range(2):
+        assert (low[c], high[c]) == pytest.approx(wilson(int(right[c].sum()), 200))
+
+
+def test_perfect_family_keeps_wilsons_interval() -> None:
+    low, high = joint([family(np.ones((3, 50), bool))]).intervals()
+    assert (low[0], high[0]) == pytest.approx(wilson(50, 50))
+
+
+def test_more_images_do_not_shrink_the_luck_of_the_seed() -> None:
+    rng = np.random.default_rng(0)
+    luck = [sweep(simulate(rng, [0.65] * 6, 3, n, 0.1)).seed_variance[0] for n in (1_000, 16_000)]
+    # sd of one seed is about 0.1 * density at the threshold = 0.037; of the mean of three 0.021
+    assert np.sqrt(luck) == pytest.approx(0.021, rel=0.4)
+
+
+def test_seeds_without_luck_of_their_own_add_next_to_nothing() -> None:
+    scores = sweep(simulate(np.random.default_rng(0), [0.65] * 10, 3, 3_000))
+    assert scores.seed_variance[0] < 0.2 * scores.covariance[0, 0]
+
+
+def test_single_seed_gets_the_seed_luck_that_the_others_show() -> None:
+    rng = np.random.default_rng(0)
+    right = simulate(rng, [0.65] * 6, 4, 2_000, 0.1)
+    scores = joint([family(right[0][:1], "one"), *[family(r, "four") for r in right[1:]]])
+    assert scores.seed_variance[0] == pytest.approx(4 * scores.seed_variance[1])
+
+
+def test_folds_tell_the_luck_of_training_where_there_is_one_seed() -> None:
+    rng = np.random.default_rng(0)
+    parts = [simulate(rng, [p], 1, 2_000)[0] for p in (0.5, 0.6, 0.7, 0.6, 0.6)]
+    scores = joint([family(np.concatenate(parts, axis=1), num_folds=5)])
+    assert scores.means[0] == pytest.approx(0.6, abs=0.02)
+    # fold accuracies vary with sd 0.071: their mean with 0.071 / sqrt(5)
+    assert np.sqrt(scores.seed_variance[0]) == pytest.approx(0.032, rel=0.25)
+    assert scores.df == 4
+
+
+def test_families_on_other_images_are_not_put_together() -> None:
+    a, b = (family(np.ones((1, n), bool)) for n in (50, 51))
+    with pytest.raises(ValueError, match="cannot be paired"):
+        joint([a, b])
+
+
+@pytest.mark.parametrize("S", [1, 3])
+def test_interval_covers_the_truth_in_95_of_100_sweeps(S: int) -> None:
+    assert coverage(150, 0.65, 6, S, 700, SEED_LUCK if S > 1 else 0.0) == pytest.approx(
+        0.95, abs=0.025
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("truth", "S", "luck", "n"),
+    [
+        (0.65, 1, 0.0, 3_000),
+        (0.9, 1, 0.0, 300),
+        (0.65, 2, SEED_LUCK, 3_000),
+        (0.65, 3, 0.0, 3_000),
+        (0.65, 3, SEED_LUCK, 3_000),
+        (0.65, 3, 0.05, 3_000),
+        (0.9, 3, SEED_LUCK, 3_000),
+        (0.65, 5, SEED_LUCK, 300),
+    ],
+)
+def test_interval_covers_between_93_and_97_percent_of_1000_sweeps(
+    truth: float, S: int, luck: float, n: int
+) -> None:
+    share = coverage(1_000, truth, 6, S, n, luck)
+    print(f"coverage p={truth} seeds={S} luck={luck} images={n}: {share:.4f}")
+    assert 0.93 <= share <= 0.97
