@@ -5,8 +5,15 @@ from typing import Annotated
 import typer
 
 from raylab import __version__
+from raylab.commands.audit import audit
+from raylab.commands.bench import bench
+from raylab.commands.diagnose import diagnose
+from raylab.commands.export import export
+from raylab.commands.final import final
 from raylab.commands.leaderboard import leaderboard
 from raylab.commands.plan import plan
+from raylab.commands.predict import predict
+from raylab.commands.rerun import rerun
 from raylab.commands.sweep import sweep
 from raylab.commands.toy import toy
 
@@ -34,7 +41,10 @@ def root(
         raise typer.Exit
 
 
-for verb in (sweep, plan, leaderboard, toy):
+for verb in (
+    *(sweep, plan, audit, leaderboard, diagnose, final, rerun),
+    *(predict, export, toy, bench),
+):
     app.command()(verb)
 
 

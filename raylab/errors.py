@@ -3,6 +3,7 @@
 RaylabError
 ├── Refused        the request itself is wrong (grid, options, data): exit 2, nothing was started
 └── CannotFinish   the request was fine, but the work could not be completed: exit 1
+    └── CannotWrite    the storage is full, read-only, forbidden or broken
 """
 
 from collections.abc import Iterable
@@ -57,3 +58,7 @@ class Refused(RaylabError):
 
 class CannotFinish(RaylabError):
     """The work began and cannot be completed; the text says why and what to do."""
+
+
+class CannotWrite(CannotFinish):
+    """A file could not be written; those that stand are whole, and the same command goes on."""

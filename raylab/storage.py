@@ -1,20 +1,38 @@
 """A folder, local or behind a URI, whose files appear whole; it refuses to know what is in them."""
 
+import contextlib
+import errno
 import functools
 import json
 import os
+import random
 import secrets
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from raylab.errors import CannotWrite
+
 # Nobody lists or reads a file of this ending: it is half written, or was when its writer died.
 UNFINISHED_SUFFIX = ".part"
+
+PAUSES_S = (0.5, 2.0, 8.0)
+"""How long a remote storage that failed is left alone before it is asked again."""
+# What no second try heals, and what only a person can mend.
+_FINAL = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
+_FINAL_TEXTS = ("ACCESS_DENIED", "INVALID_ACCESS_KEY", "NO_SUCH_BUCKET", "No credentials")
+_TAKES_NO_MORE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+}
+
+T = TypeVar("T")
 
 
 class Folder:
@@ -59,35 +77,48 @@ class Folder:
         """The file appears whole or not at all; one that stands there is replaced in one step."""
         _check(name)
         if not self.is_local:
-            # An object store shows an object only when its upload is complete.
-            filesystem, base = _open(self.location)
-            path = f"{base}/{name}"
-            if not isinstance(filesystem, fs.S3FileSystem):
-                filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-            with filesystem.open_output_stream(path) as stream:
-                stream.write(data)
+            try:
+                persistently(lambda: self._upload(name, data))
+            except OSError as error:
+                raise cannot_write(self.path_of(name), error) from error
             return
         path = self.path_of(name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
         unfinished = os.path.join(
             os.path.dirname(path), f".{secrets.token_hex(8)}{UNFINISHED_SUFFIX}"
         )
         try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(unfinished, "xb") as file:
                 file.write(data)
             os.replace(unfinished, path)
-        except BaseException:
-            Path(unfinished).unlink(missing_ok=True)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                Path(unfinished).unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in _TAKES_NO_MORE:
+                raise cannot_write(path, error) from error
             raise
+
+    def _upload(self, name: str, data: "bytes | memoryview | pa.Buffer") -> None:
+        """An object store shows an object only when its upload is complete."""
+        filesystem, base = _open(self.location)
+        path = f"{base}/{name}"
+        if not isinstance(filesystem, fs.S3FileSystem):
+            filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(data)
 
     def read_bytes(self, name: str) -> bytes:
         """The file's content; FileNotFoundError if there is none."""
         _check(name)
         if self.is_local:
             return Path(self.path_of(name)).read_bytes()
-        filesystem, base = _open(self.location)
-        with filesystem.open_input_file(f"{base}/{name}") as file:
-            return bytes(file.read())
+
+        def read() -> bytes:
+            filesystem, base = _open(self.location)
+            with filesystem.open_input_file(f"{base}/{name}") as file:
+                return bytes(file.read())
+
+        return persistently(read)
 
     def exists(self, name: str) -> bool:
         """Whether a file or a folder of that name is there."""
@@ -119,9 +150,13 @@ class Folder:
         if self.is_local:
             with open(self.path_of(name), "rb") as local:
                 return pq.ParquetFile(local).read(columns)
-        filesystem, base = _open(self.location)
-        with filesystem.open_input_file(f"{base}/{name}") as remote:
-            return pq.ParquetFile(remote).read(columns)
+
+        def read() -> pa.Table:
+            filesystem, base = _open(self.location)
+            with filesystem.open_input_file(f"{base}/{name}") as remote:
+                return pq.ParquetFile(remote).read(columns)
+
+        return persistently(read)
 
     def write_json(self, name: str, value: Any) -> None:
         """Indented UTF-8 JSON; NaN and infinity are refused, since no other reader takes them."""
@@ -142,16 +177,20 @@ class Folder:
             else:
                 path.unlink(missing_ok=True)
             return
+        persistently(lambda: self._delete_remote(name))
+
+    def _delete_remote(self, name: str) -> None:
         info = self._info(name)
         filesystem, _ = _open(self.location)
-        if info.type == fs.FileType.Directory:
-            filesystem.delete_dir(info.path)
-        elif info.type != fs.FileType.NotFound:
-            filesystem.delete_file(info.path)
+        with contextlib.suppress(FileNotFoundError):  # an earlier try that only seemed to fail
+            if info.type == fs.FileType.Directory:
+                filesystem.delete_dir(info.path)
+            elif info.type != fs.FileType.NotFound:
+                filesystem.delete_file(info.path)
 
     def _info(self, name: str) -> fs.FileInfo:
         filesystem, base = _open(self.location)
-        info: fs.FileInfo = filesystem.get_file_info(f"{base}/{name}")
+        info: fs.FileInfo = persistently(lambda: filesystem.get_file_info(f"{base}/{name}"))
         return info
 
     def _local_names(self, start: str) -> list[str]:
@@ -168,9 +207,30 @@ class Folder:
         selector = fs.FileSelector(folder, recursive=True, allow_not_found=True)
         return [
             info.path.removeprefix(f"{base}/")
-            for info in filesystem.get_file_info(selector)
+            for info in persistently(lambda: filesystem.get_file_info(selector))
             if info.type == fs.FileType.File
         ]
+
+
+def persistently(work: Callable[[], T]) -> T:
+    """What `work` gives, tried again with longer and longer pauses while the storage fails."""
+    for pause_s in PAUSES_S:
+        try:
+            return work()
+        except OSError as error:
+            if isinstance(error, _FINAL) or any(text in str(error) for text in _FINAL_TEXTS):
+                raise
+            time.sleep(pause_s * random.uniform(0.5, 1.5))  # so that workers do not come together
+    return work()
+
+
+def cannot_write(path: str, error: OSError) -> CannotWrite:
+    """The error that says what to do when the storage takes no more."""
+    cause = error.strerror or str(error)
+    return CannotWrite(
+        f"{path} cannot be written: {cause}\nWhat is finished is kept and whole; mend the storage "
+        "(free space, permissions, the network), and the same command goes on from there."
+    )
 
 
 def _absolute(location: str | Path) -> str:

@@ -17,7 +17,9 @@ from raylab.results.record import Record, Status, record_from
 def record(seed: int, status: Status = "complete", accuracy: float = 0.5) -> Record:
     epochs = [{"epoch": 1, "val_accuracy": accuracy, "val_macro_f1": 0.4, "val_loss": 1.0}]
     config = TrialConfig(seed=seed)
-    return record_from(config, "data", "split", epochs, status, started_at=f"2026-01-0{seed + 1}")
+    return record_from(
+        config, "data", "split", epochs, status, started_at=f"2026-01-{seed + 1:02d}"
+    )
 
 
 class Clock:
@@ -38,16 +40,39 @@ def test_record_is_on_the_leaderboard_at_once(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "epochs.parquet").num_rows == 1
 
 
-def test_gathering_takes_a_small_part_of_the_time(tmp_path: Path) -> None:
+def test_tables_are_gathered_when_they_have_grown_by_a_quarter(tmp_path: Path) -> None:
+    results = ResultsDirectory(tmp_path, Clock())
+    gathered = []
+    for seed in range(10):
+        results.add(record(seed))
+        gathered.append(pq.read_table(tmp_path / "leaderboard.parquet").num_rows)
+    # Gathering takes 1 s by this clock, so that time alone would allow the next 99 s later.
+    assert gathered == [1, 2, 3, 4, 5, 5, 7, 7, 9, 9]
+    assert results.leaderboard().num_rows == results.epochs().num_rows == 10
+    results.flush()
+    assert pq.read_table(tmp_path / "leaderboard.parquet").num_rows == 10
+
+
+def test_tables_are_gathered_at_once_where_trials_end_slowly(tmp_path: Path) -> None:
     clock = Clock()
     results = ResultsDirectory(tmp_path, clock)
-    for seed in range(9):
+    for seed in range(10):
         results.add(record(seed))
-    # Gathering took 1 s by this clock, so the next may begin 9 s later.
-    assert pq.read_table(tmp_path / "leaderboard.parquet").num_rows == 1
-    assert results.leaderboard().num_rows == 9
+        clock.now_s += 100
+        assert pq.read_table(tmp_path / "leaderboard.parquet").num_rows == seed + 1
+
+
+def test_tables_of_an_earlier_raylab_are_read_on(tmp_path: Path) -> None:
+    results = ResultsDirectory(tmp_path)
+    results.add(record(0))
+    for name in ("leaderboard.parquet", "epochs.parquet"):
+        table = pq.read_table(tmp_path / name).drop_columns(["lr"])
+        pq.write_table(table.replace_schema_metadata(None), tmp_path / name)
+    results = ResultsDirectory(tmp_path)
+    results.add(record(1))
     results.flush()
-    assert pq.read_table(tmp_path / "leaderboard.parquet").num_rows == 9
+    assert pq.read_table(tmp_path / "leaderboard.parquet")["lr"].to_pylist() == [0.001, 0.001]
+    assert pq.read_table(tmp_path / "epochs.parquet")["val_loss"].to_pylist() == [1.0, 1.0]
 
 
 def test_next_run_finds_and_gathers_what_a_killed_one_left(tmp_path: Path) -> None:

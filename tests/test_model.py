@@ -5,7 +5,8 @@ import safetensors.torch
 import torch
 
 from raylab.config.trial import TrialConfig
-from raylab.training.model import build_model, classifier_names, normalization, set_train_mode
+from raylab.training.layers import classifier_names, set_train_mode
+from raylab.training.model import build_model, normalization
 
 torch.set_num_threads(1)
 
@@ -94,7 +95,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
     safetensors.torch.save_file(torch.nn.Linear(2, 2).state_dict(), path)
     with pytest.raises(ValueError, match="holds other weights than the model"):
         build(pretrained=str(path))
-    with pytest.raises(ValueError, match="no weights file at"):
+    with pytest.raises(ValueError, match="does not exist"):
         build(pretrained=str(tmp_path / "missing.pt"))
     with pytest.raises(ValueError, match="cnn has no pretrained weights"):
         build(pretrained=True)

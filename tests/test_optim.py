@@ -49,6 +49,29 @@ def test_plateau_halves_after_three_epochs_without_a_better_loss():
     assert lr.tolist() == [1, 1, 1, 1, 1, 0.5, 0.5, 0.5]
 
 
+def test_onecycle_is_torchs() -> None:
+    config = TrialConfig(lr_schedule="onecycle", epochs=50, lr=0.1)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    torchs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.1, total_steps=50 * 100, cycle_momentum=False
+    )
+    wanted = []
+    for _ in range(50 * 100):
+        wanted.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        torchs.step() if len(wanted) < 50 * 100 else None
+    found = [0.1 * lr_factor(config, step / 100) for step in range(50 * 100)]
+    assert found == pytest.approx(wanted, abs=1e-4)
+    assert found[0] == pytest.approx(0.1 / 25)
+    assert max(found) == found[1500] == pytest.approx(0.1)
+    assert 0.1 * lr_factor(config, 50) == pytest.approx(0.1 / 250_000)
+
+
+def test_onecycle_rises_as_long_as_warmup_epochs_say() -> None:
+    lr = rates(lr_schedule="onecycle", epochs=10, warmup_epochs=2, lr=1).ravel()
+    assert lr.argmax() == 2 * STEPS
+
+
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "step", "plateau"])
 def test_warmup_climbs_linearly_from_a_hundredth(schedule):
     lr = rates(lr_schedule=schedule, epochs=10, warmup_epochs=1.5, lr=1).ravel()

@@ -17,4 +17,27 @@ Results = Annotated[
     str | None,
     typer.Option("--results", metavar="DIR_OR_URI", help="Default: results/<name of the grid>."),
 ]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        envvar="RAY_ADDRESS",
+        metavar="ADDRESS",
+        help="auto or host:port of a Ray that runs; http://host:8265 = there, as a Ray job; "
+        "none = a local Ray.",
+    ),
+]
+ResultsPlace = Annotated[str, typer.Argument(metavar="RESULTS", help="A results directory or URI.")]
+KeptPlace = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A kept model: checkpoints/<trial_id> or final/<trial_id> of a results directory, "
+        "or that directory itself with --trial.",
+    ),
+]
+KeptTrial = Annotated[
+    str | None,
+    typer.Option("--trial", metavar="TRIAL", help="A trial_id, or enough of its beginning."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The answer as JSON on stdout.")]

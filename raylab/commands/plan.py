@@ -35,10 +35,13 @@ def plan(
 def plan_text(summary: dict[str, Any]) -> str:
     """The plan as a few lines for people."""
     classes = ", ".join(f"{name} {count:,}" for name, count in summary["classes"].items())
+    folds = " or ".join(str(number) for number in summary["folds"])
     lines = [
         f"{summary['name']}: {summary['trials']:,} trials, {summary['done']:,} already done",
         f"axes      {', '.join(summary['fields']) or 'none'}",
+        *([f"folds     {folds} for each config and seed (split.fold)"] if folds else []),
         f"images    {summary['images']:,} ({classes})",
+        *(f"          {line}" for line in summary["remarks"]),
         f"epochs    {summary['epochs']:,} in all",
         f"results   {summary['results']}",
     ]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from raylab.commands.exit_codes import exit_codes, terminated_as_interrupt
-from raylab.commands.options import AsJson, Data, GridPath, Results, Settings
+from raylab.commands.options import Address, AsJson, Data, GridPath, Quiet, Results, Settings
 from raylab.commands.plan import plan
 from raylab.errors import Problem, Refused
 
@@ -16,14 +16,7 @@ def sweep(
     settings: Settings = None,
     data: Data = None,
     results: Results = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            envvar="RAY_ADDRESS",
-            metavar="ADDRESS",
-            help="auto or host:port of a Ray that runs; none = a local Ray.",
-        ),
-    ] = None,
+    address: Address = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan only: like raylab plan.")
     ] = False,
@@ -32,7 +25,7 @@ def sweep(
         bool, typer.Option("--retry-failed", help="Run trials again that failed earlier.")
     ] = False,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run all trials of a grid and gather the leaderboard.
 
@@ -41,24 +34,24 @@ def sweep(
     if dry_run:
         return plan(grid, settings, data, results, as_json)
     with exit_codes():
+        from raylab.analysis.board import show
         from raylab.config.grid import read_grid
         from raylab.results.directory import ResultsDirectory
-        from raylab.results.leaderboard import read
-        from raylab.results.table import render
 
         wanted = read_grid(grid, overrides=settings or (), data=data)
         location = results or f"results/{wanted.name}"
         if address and address.startswith("http"):
-            refuse_submission(address)
+            sys.exit(submit(wanted, location, address, fresh, retry_failed, as_json, quiet))
         from raylab.sweep.runner import Options, run_sweep
 
         with terminated_as_interrupt():
             outcomes = run_sweep(wanted, Options(location, address, fresh, retry_failed, quiet))
         if outcomes.records:
-            frame = read([location])
-            typer.echo(render(frame, "json" if as_json else "table", metric=wanted.metric))
+            typer.echo(show([location], "json" if as_json else "table", metric=wanted.metric))
         directory = ResultsDirectory(location)
         tell_failures(outcomes.records, directory)
+        if outcomes.advice:
+            typer.echo(outcomes.advice, err=True)
         if outcomes.interrupted:
             typer.echo("interrupted; the same command goes on from here", err=True)
         typer.echo(directory.path_of("leaderboard.parquet"), err=True)
@@ -77,7 +70,32 @@ def tell_failures(records: tuple[Any, ...], directory: Any) -> None:
         typer.echo(f"{len(failed)} failed: {cause}: {first.error}  (log: {log})", err=True)
 
 
+def submit(
+    wanted: Any,
+    location: str,
+    address: str,
+    fresh: bool,
+    retry_failed: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """The sweep as a Ray job of another cluster; its exit code."""
+    from raylab.analysis.board import show
+    from raylab.results.directory import ResultsDirectory
+    from raylab.sweep.submit import submit_sweep
+
+    given = {"--fresh": fresh, "--retry-failed": retry_failed, "--quiet": quiet}
+    flags = [flag for flag, is_given in given.items() if is_given]
+    with terminated_as_interrupt():
+        code = submit_sweep(wanted, location, address, flags)
+    directory = ResultsDirectory(location)
+    if directory.records():
+        typer.echo(show([location], "json" if as_json else "table", metric=wanted.metric))
+        typer.echo(directory.path_of("leaderboard.parquet"), err=True)
+    return code
+
+
 def refuse_submission(address: str) -> NoReturn:
-    """Submission as a Ray job is not there yet, and says so."""
-    text = "submitting as a Ray job is not built yet; run raylab on the head with --address auto"
+    """Only `sweep` is submitted as a Ray job; the other verbs say what to do instead."""
+    text = "only sweep is submitted as a Ray job; run this on the head with --address auto"
     raise Refused([Problem(f"--address {address}", text)], "the options")

@@ -1,6 +1,5 @@
 """The results directory of a sweep: the one owner of every file name in it."""
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,29 +7,42 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 
-from raylab.results.record import Record, epochs_table, leaderboard_table
+from raylab.config.identity import digest
+from raylab.results.journal import Journal
+from raylab.results.record import EPOCH_SCHEMA, LEADERBOARD_SCHEMA, Record
+from raylab.results.segment import EPOCH_ROWS, epoch_rows
 from raylab.storage import Folder
-
-logger = logging.getLogger(__name__)
 
 LEADERBOARD = "leaderboard.parquet"
 EPOCHS = "epochs.parquet"
 IMAGES = "images.parquet"
 GRID = "grid.yaml"
 ENVIRONMENT = "environment.json"
+FINAL = "final.json"
 DRAWS = "draws.json"
+SUSPECTS = "suspects.parquet"
+NEXT_GRID = "next.yaml"
+LOCK = "sweep.lock"
+FETCHED = "fetched.json"
 
-# Gathering rewrites two whole tables; over many thousand trials it must not become the work.
-GATHER_TIME_FRAC = 0.1
+# Gathering rewrites two whole tables. Done whenever they would grow by this fraction, a record is
+# rewritten 1 + 1 / GATHER_GROWTH times on average, however many there are …
+GATHER_GROWTH = 0.25
+# … and where trials end slowly, it is done more often, in this fraction of the time.
+GATHER_TIME_FRAC = 0.01
+
+_LAST_SEGMENT = b"raylab.last_segment"
+_IN_ORDER_OF_START = [("started_at", "ascending"), ("trial_id", "ascending")]
 
 
 class ResultsDirectory:
     """What a sweep leaves, at a local path or a URI. One process writes, any number read.
 
-    A record is a small file that is written the moment its trial ends; leaderboard.parquet and
-    epochs.parquet are gathered from all records and replaced in one step.
+    The journal keeps a record the moment its trial ends; leaderboard.parquet and epochs.parquet are
+    gathered from it, each replaced in one step, and say in their metadata how far they reach.
     """
 
     def __init__(
@@ -38,9 +50,11 @@ class ResultsDirectory:
     ) -> None:
         self.folder = location if isinstance(location, Folder) else Folder(location)
         self._clock = clock
+        self._journal = Journal(self.folder)
         self._records: dict[str, Record] | None = None
-        self._ungathered = False
-        self._next_gather_s = float("-inf")
+        self._is_gathered = False  # a killed sweep may not have come to it
+        self._num_gathered = self._num_late = 0
+        self._next_gather_s = float("inf")
 
     @property
     def location(self) -> str:
@@ -51,22 +65,25 @@ class ResultsDirectory:
 
     def add(self, record: Record) -> None:
         """Keeps the record for good, in place of an earlier one of the same trial, and gathers."""
-        known = self._known()
-        self.folder.write_json(f"records/{record.trial_id}.json", record.to_json())
-        known[record.trial_id] = record
-        self._ungathered = True
-        if self._clock() >= self._next_gather_s:
+        self._journal.append(record)
+        if self._records is not None:
+            self._records[record.trial_id] = record
+        self._is_gathered = False
+        self._num_late += 1
+        is_much = self._num_late >= self._num_gathered * GATHER_GROWTH
+        if is_much or self._clock() >= self._next_gather_s:
             self.flush()
 
     def flush(self) -> None:
         """Gathers now what `add` put off; a directory without records gets empty tables."""
-        records = self._known().values()
-        if not self._ungathered and self.folder.exists(LEADERBOARD):
+        if self._is_gathered and self.folder.exists(LEADERBOARD):
             return
         started_s = self._clock()
-        self.folder.write_table(EPOCHS, epochs_table(records))
-        self.folder.write_table(LEADERBOARD, leaderboard_table(records))
-        self._ungathered = False
+        self.folder.write_table(EPOCHS, self.epochs())
+        board = self.leaderboard()
+        self.folder.write_table(LEADERBOARD, board.sort_by(_IN_ORDER_OF_START))
+        self._is_gathered = True
+        self._num_gathered, self._num_late = board.num_rows, 0
         ended_s = self._clock()
         self._next_gather_s = ended_s + (ended_s - started_s) * (1 / GATHER_TIME_FRAC - 1)
 
@@ -83,24 +100,12 @@ class ResultsDirectory:
         )
 
     def leaderboard(self) -> pa.Table:
-        """The gathered leaderboard and the records that a killed sweep did not come to gather."""
-        try:
-            gathered = self.folder.read_table(LEADERBOARD)
-        except FileNotFoundError:
-            return leaderboard_table(self.records())
-        missing = self._record_ids() - set(gathered["trial_id"].to_pylist())
-        late = leaderboard_table(self._read_records(missing))
-        return pa.concat_tables([gathered, late], promote_options="permissive")
+        """One row per trial, also of those that were not gathered yet."""
+        return self._merged(LEADERBOARD, LEADERBOARD_SCHEMA, LEADERBOARD_SCHEMA.names)
 
     def epochs(self) -> pa.Table:
-        """One row per trial and epoch, also of records that were not gathered yet."""
-        try:
-            gathered = self.folder.read_table(EPOCHS)
-        except FileNotFoundError:
-            return epochs_table(self.records())
-        missing = self._record_ids() - set(gathered["trial_id"].to_pylist())
-        late = epochs_table(self._read_records(missing))
-        return pa.concat_tables([gathered, late], promote_options="permissive")
+        """One row per trial and epoch, also of those that were not gathered yet."""
+        return self._merged(EPOCHS, EPOCH_SCHEMA, ["trial_id", EPOCH_ROWS])
 
     # One file per trial
 
@@ -185,13 +190,65 @@ class ResultsDirectory:
         """The resolved grid; FileNotFoundError if none was written yet."""
         return dict(yaml.safe_load(self.folder.read_bytes(GRID)))
 
-    def write_environment(self, environment: Mapping[str, Any]) -> None:
-        """Versions, hardware, git state."""
+    def write_environment(self, environment: Mapping[str, Any]) -> str:
+        """Keeps versions, hardware and git state as the latest, and under the id it returns."""
+        environment_id = digest(dict(environment))
+        self.folder.write_json(f"environments/{environment_id}.json", dict(environment))
         self.folder.write_json(ENVIRONMENT, dict(environment))
+        return environment_id
 
-    def environment(self) -> dict[str, Any]:
-        """Versions, hardware, git state."""
-        return dict(self.folder.read_json(ENVIRONMENT))
+    def environment(self, environment_id: str | None = None) -> dict[str, Any]:
+        """The environment that a record names, or the latest; FileNotFoundError if unknown."""
+        known = f"environments/{environment_id}.json"
+        return dict(self.folder.read_json(known if environment_id else ENVIRONMENT))
+
+    # What `final` and `rerun` leave
+
+    def write_final(self, report: Mapping[str, Any]) -> None:
+        """What the test split said, and how often it was asked."""
+        self.folder.write_json(FINAL, dict(report))
+
+    def final(self) -> dict[str, Any] | None:
+        """What `write_final` kept; None while the test split was never scored."""
+        try:
+            return dict(self.folder.read_json(FINAL))
+        except FileNotFoundError:
+            return None
+
+    def final_model(self, trial_id: str) -> Folder:
+        """The folder of a model retrained on train and val."""
+        return self.folder.child(f"final/{trial_id}")
+
+    def rerun(self, trial_id: str) -> "ResultsDirectory":
+        """The results directory of the trial's repetition, apart from its own files."""
+        return ResultsDirectory(self.folder.child(f"reruns/{trial_id}"))
+
+    # What `diagnose` leaves
+
+    def write_suspects(self, table: pa.Table) -> None:
+        """One row per image whose label is probably wrong, the most suspicious first."""
+        self.folder.write_table(SUSPECTS, table)
+
+    def suspects(self) -> pa.Table:
+        """What `write_suspects` kept; FileNotFoundError before the first diagnosis."""
+        return self.folder.read_table(SUSPECTS)
+
+    def write_next_grid(self, text: str) -> None:
+        """The grid file to run next."""
+        self.folder.write_bytes(NEXT_GRID, text.encode())
+
+    # What a copy of another place knows of it
+
+    def write_fetched(self, origin: Mapping[str, Any]) -> None:
+        """Where these results were copied from."""
+        self.folder.write_json(FETCHED, dict(origin))
+
+    def fetched(self) -> dict[str, Any] | None:
+        """What `write_fetched` kept; None for results that were made here."""
+        try:
+            return dict(self.folder.read_json(FETCHED))
+        except FileNotFoundError:
+            return None
 
     def scratch(self, name: str) -> Folder:
         """A folder for what Ray keeps while it runs; whoever asks for it deletes it."""
@@ -208,22 +265,25 @@ class ResultsDirectory:
     def _known(self) -> dict[str, Record]:
         """All records, read once: the writer of the directory is its only one."""
         if self._records is None:
-            found = self._read_records(self._record_ids())
-            self._records = {record.trial_id: record for record in found}
-            self._ungathered = bool(found)  # a killed sweep may not have come to gather them
+            self._records = self._journal.records()
         return self._records
 
-    def _record_ids(self) -> set[str]:
-        names = self.folder.names("records/")
-        return {Path(name).stem for name in names if name.endswith(".json")}
-
-    def _read_records(self, trial_ids: set[str]) -> list[Record]:
-        records = []
-        for trial_id in sorted(trial_ids):
-            name = f"records/{trial_id}.json"
-            try:
-                records.append(Record.from_json(self.folder.read_json(name)))
-            except ValueError as error:
-                path = self.folder.path_of(name)
-                logger.warning("%s is damaged and passed over (%s)", path, error)
-        return records
+    def _merged(self, name: str, schema: pa.Schema, columns: list[str]) -> pa.Table:
+        """What is gathered, less what newer records replace, and those records' own rows."""
+        try:
+            gathered = self.folder.read_table(name)
+        except FileNotFoundError:
+            gathered = schema.empty_table()
+        last = int((gathered.schema.metadata or {}).get(_LAST_SEGMENT, 0))
+        late, last = self._journal.newest(last, columns)
+        if late.num_rows:
+            is_late = pc.is_in(gathered["trial_id"], late["trial_id"].combine_chunks())
+            gathered = gathered.filter(pc.invert(is_late))
+        rows = epoch_rows(late) if EPOCH_ROWS in columns else late
+        tables = [
+            schema.empty_table(),
+            gathered,
+            rows,
+        ]  # the first one says how columns are ordered
+        merged = pa.concat_tables(tables, promote_options="permissive")
+        return merged.replace_schema_metadata({_LAST_SEGMENT: str(last)})

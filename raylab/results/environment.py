@@ -4,12 +4,15 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import raylab
 from raylab import __version__
+from raylab.config.identity import digest
 
 PACKAGES = ("ray", "torch", "torchvision", "timm", "numpy", "pandas", "pyarrow", "optuna", "pillow")
 
@@ -25,6 +28,7 @@ def environment(folder: Path | None = None) -> dict[str, Any]:
     diff = _output(["git", "diff", "HEAD", "--no-ext-diff"], folder)
     return {
         "raylab": __version__,
+        "code": code_digest(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -37,6 +41,30 @@ def environment(folder: Path | None = None) -> dict[str, Any]:
         "git_sha": git_sha(folder),
         "git_diff": None if diff is None else diff[:MAX_DIFF_CHARS],
     }
+
+
+@cache
+def code_digest() -> str:
+    """12 hex digits over raylab's own source: it tells installed code apart that has no commit.
+
+    Read once: what changes on disk afterwards is not what this process runs.
+    """
+    root = Path(raylab.__file__).parent
+    files = sorted(root.rglob("*.py"))
+    return digest([[str(file.relative_to(root)), file.read_text("utf-8")] for file in files])
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What two environments do not have in common: name → (then, now), packages one by one."""
+    flat_then, flat_now = _flat(then), _flat(now)
+    names = dict.fromkeys([*flat_then, *flat_now])
+    pairs = {name: (flat_then.get(name), flat_now.get(name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
+    packages = dict(environment.get("packages", {}))
+    return {k: v for k, v in environment.items() if k != "packages"} | packages
 
 
 def git_sha(folder: Path | None = None) -> str | None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from statistics import harmonic_mean
 from typing import Any, Literal, cast, get_args
 
@@ -61,9 +61,17 @@ class Record:
     """Wall time of the trial."""
     train_images_per_s: float | None = None
     num_workers: int = 1
+    num_restarts: int = 0
+    """How often it went on, or began anew, after its process or its node was lost."""
     device: str = "cpu"
+    precision: str | None = None
+    """In which the convolutions were computed: float32, bfloat16 or float16."""
+    num_micro_batches: int | None = None
+    """Parts into which every batch was cut because memory did not hold it whole; 1 = uncut."""
     raylab_version: str = ""
     git_sha: str | None = None
+    environment_id: str | None = None
+    """Names the environment it ran in: environments/<environment_id>.json."""
     started_at: str = ""
     """ISO 8601, UTC."""
     error_kind: str | None = None
@@ -71,6 +79,8 @@ class Record:
     error: str | None = None
     """Cause and path of the log."""
     epochs: tuple[Mapping[str, Scalar], ...] = field(default=(), repr=False)
+    trial: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The whole config, nested: what TrialConfig is made from again. In no leaderboard."""
 
     def row(self) -> dict[str, Scalar]:
         """The leaderboard row; the config's fields stand between the identity and the measures."""
@@ -79,7 +89,9 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON's own types."""
-        return {**asdict(self), "epochs": [dict(epoch) for epoch in self.epochs]}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        epochs = [dict(epoch) for epoch in self.epochs]
+        return {**values, "config": dict(self.config), "trial": dict(self.trial), "epochs": epochs}
 
     @classmethod
     def from_json(cls, given: Any) -> "Record":
@@ -89,11 +101,12 @@ class Record:
         """
         if not isinstance(given, Mapping) or given.get("status") not in get_args(Status):
             raise ValueError("not a trial's record")
-        known = {f.name for f in fields(cls)}
-        values = {key: value for key, value in given.items() if key in known}
+        values = {key: value for key, value in given.items() if key in _FIELDS}
         try:
-            values["epochs"] = tuple(dict(epoch) for epoch in values.get("epochs", ()))
+            epochs = values.get("epochs", ())
+            values["epochs"] = tuple(e if isinstance(e, dict) else dict(e) for e in epochs)
             values["config"] = dict(values["config"])
+            values["trial"] = dict(values.get("trial", {}))
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a trial's record: {error}") from error
@@ -113,9 +126,11 @@ def record_from(
     num_workers: int = 1,
     device: str = "cpu",
     git_sha: str | None = None,
+    environment_id: str | None = None,
     started_at: str = "",
     error_kind: str | None = None,
     error: str | None = None,
+    num_restarts: int = 0,
 ) -> Record:
     """The record of a trial that has ended in any way; its measures are those of its best epoch."""
     rows = tuple({key: _finite(value) for key, value in epoch.items()} for epoch in epochs)
@@ -135,10 +150,13 @@ def record_from(
         device=device,
         raylab_version=__version__,
         git_sha=git_sha,
+        environment_id=environment_id,
         started_at=started_at,
         error_kind=error_kind,
         error=error,
+        num_restarts=num_restarts,
         epochs=rows,
+        trial=config.model_dump(mode="json"),
     )
 
 
@@ -169,6 +187,8 @@ def _measures(
         "val_accuracy_low": low,
         "val_accuracy_high": high,
         "best_epoch": best.get("epoch"),
+        "precision": epochs[-1].get("precision") if epochs else None,
+        "num_micro_batches": epochs[-1].get("num_micro_batches") if epochs else None,
         "num_epochs": len(epochs),
         "train_images_per_s": harmonic_mean(rates) if rates else None,  # epochs are equally long
     }
@@ -213,7 +233,8 @@ def _type_of(annotation: Any) -> pa.DataType:
     return pa.float64() if float in parts else pa.string()
 
 
+_FIELDS = frozenset(f.name for f in fields(Record))
 _IDENTITY_COLUMNS = ("trial_id", "family_id", "status")
-_PLAIN_COLUMNS = frozenset(f.name for f in fields(Record)) - {"config", "epochs"}
+_PLAIN_COLUMNS = _FIELDS - {"config", "epochs", "trial"}
 CONFIG_COLUMNS: tuple[str, ...] = tuple(TrialConfig().flat())
 LEADERBOARD_SCHEMA = _leaderboard_schema()

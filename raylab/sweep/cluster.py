@@ -19,6 +19,8 @@ from raylab.errors import CannotFinish, Problem, Refused
 # An autoscaled cluster starts with no worker at all: so many trials ask for nodes at once.
 MIN_SLOTS_OF_GROWING = 16
 REACH_TIMEOUT_S = 10.0
+# The rest of the object store is left to Ray's own messages, checkpoints and worker groups.
+OBJECT_STORE_FRAC = 0.6
 
 # Ray reads these when it starts: Tune prints nothing and logs to no file of its own (the records
 # are ours), a failed trial may report without the metric, workers of a trial report within 0.1 s.
@@ -50,6 +52,8 @@ class Capacity:
     """Whether an autoscaler will bring nodes when trials wait for them."""
     may_have_gpus: bool = False
     """Whether those will have GPUs."""
+    object_store_bytes: float = math.inf
+    """Of the node that has the least; infinite while there is none."""
 
     @property
     def num_nodes(self) -> int:
@@ -124,11 +128,21 @@ def capacity_now() -> Capacity:
     """What the Ray that this process has joined holds, or may grow to hold."""
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     nodes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive)
+    store = min((node.get("object_store_memory", math.inf) for node in alive), default=math.inf)
     if any(cpus for cpus, _ in nodes):
-        return Capacity(nodes)
+        return Capacity(nodes, object_store_bytes=store)
     # cluster.yaml's head has no CPU for trials: only the autoscaler knows what workers will have.
     most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-    return Capacity(nodes, can_grow=True, may_have_gpus=bool(most.get("GPU")))
+    return Capacity(
+        nodes, can_grow=True, may_have_gpus=bool(most.get("GPU")), object_store_bytes=store
+    )
+
+
+def image_memory_bytes(resources: Resources, capacity: Capacity) -> float:
+    """How much of a node's memory prepared images may take."""
+    if resources.image_memory_gb == "auto":
+        return OBJECT_STORE_FRAC * capacity.object_store_bytes
+    return resources.image_memory_gb * 1e9
 
 
 def quiet_ray() -> None:

@@ -6,15 +6,28 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import ray
 from ray._raylet import PlacementGroupID
 from ray.tune import Callback
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from raylab.config.sweep import metric_mode
 from raylab.config.trial import TrialConfig
+from raylab.errors import CannotWrite
 from raylab.results.directory import ResultsDirectory
 from raylab.results.environment import git_sha
 from raylab.results.record import Record, Status, record_from
+from raylab.sweep.alarm import DeadAxes
+from raylab.sweep.failures import (
+    MAX_FAILED_FROM_START,
+    MAX_LOSSES,
+    MAX_RESTARTS,
+    TIMEOUT,
+    Failure,
+    failure_in,
+    last_story,
+    one_cause,
+)
 from raylab.sweep.progress import View
 from raylab.sweep.queue import Outcome, TrialQueue
 from raylab.training.epoch import EpochRow
@@ -33,6 +46,13 @@ class Running:
     facts: dict[str, Any] = field(default_factory=dict)
     error_kind: str | None = None
     error: str | None = None
+    trial: Any = None
+    """Tune's own object."""
+    heard_s: float = 0.0
+    """When it last showed that it goes on."""
+    num_restarts: int = 0
+    num_own_failures: int = 0
+    """Restarts that were not a lost node's fault."""
     placement_group: str | None = None
     """Hex id of what a worker group holds; None for a trial of one process."""
 
@@ -49,23 +69,32 @@ class Collector(Callback):
         metric: str,
         keep: int,
         view: View,
+        environment_id: str | None = None,
+        timeout_s: float | None = None,
     ) -> None:
         self.results, self.queue, self.view = results, queue, view
         self.split_fingerprint, self.data_fingerprint = split_fingerprint, data_fingerprint
         self.metric, self.keep = metric, keep
-        self.git_sha = git_sha()
+        self.git_sha, self.environment_id = git_sha(), environment_id
+        self.dead_axes = DeadAxes()
         self.running: dict[str, Running] = {}
         self.records: list[Record] = []
         self.kept: list[tuple[float, str]] = []
+        self.timeout_s = timeout_s
+        self.may_be_hopeless = True
+        self.advice: str | None = None
+        """Why the sweep stopped early, and what to do."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its Tuner for a restore that raylab never asks for."""
         return {}
 
     def resume_kept(self, records: Iterable[Record]) -> None:
-        """Count the checkpoints of earlier runs among the best few."""
+        """Count the checkpoints of earlier runs among the best few; raise their alarms again."""
         held = self.results.checkpoint_ids()
         for record in records:
+            self.may_be_hopeless = self.may_be_hopeless and record.status == "failed"
+            self.sound_alarm(record)
             if record.trial_id in held:
                 self.keep_best(record, outcome_of(record, self.metric))
 
@@ -75,11 +104,14 @@ class Collector(Callback):
             config = TrialConfig.model_validate(trial.config["config"])
             self.running[identity] = Running(config, datetime.now(UTC), time.monotonic())
             self.view.started(identity, config)
+        self.running[identity].trial = trial
+        self.running[identity].heard_s = time.monotonic()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         running = self.running[trial.config["trial_id"]]
+        running.heard_s = time.monotonic()
         if "error_kind" in result:
             running.error_kind, running.error = result["error_kind"], result["error"]
             return
@@ -94,24 +126,59 @@ class Collector(Callback):
         running = self.running[trial.config["trial_id"]]
         if running.error_kind:
             self.record(trial.config["trial_id"], "failed")
-        elif len(running.epochs) == running.config.epochs:
+        elif any(row["is_last"] for row in running.epochs.values()):
             self.record(trial.config["trial_id"], "complete")
         else:
             self.record(trial.config["trial_id"], "pruned")
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Another try: from the last checkpoint, after a pause, unless there were enough."""
+        self.on_trial_start(iteration, trials, trial)
+        running, story = self.running[trial.config["trial_id"]], last_story(trial)
+        release_group(running)
+        failure = self.failure(trial, story)
+        running.num_restarts += 1
+        running.num_own_failures += failure.is_own
+        trial.config["num_restarts"] = running.num_restarts
+        if running.num_own_failures > MAX_RESTARTS or running.num_restarts > MAX_LOSSES:
+            running.num_restarts -= 1
+            trial.config["given_up"] = {"error_kind": failure.kind, "error": failure.text}
+            trial.max_failures = 0  # should its process not even start
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """No other try."""
         self.on_trial_start(iteration, trials, trial)  # its actor may never have started
         running = self.running[trial.config["trial_id"]]
-        error = trial.get_pickled_error()
-        running.error_kind = type(error).__name__
-        lines = str(error).strip().splitlines()
-        running.error = lines[-1][:500] if lines else "the trial's process died"
-        self.results.write_log(trial.config["trial_id"], str(error))
+        if running.error_kind is None:
+            failure = self.failure(trial, last_story(trial))
+            running.error_kind, running.error = failure.kind, failure.text
         self.record(trial.config["trial_id"], "failed")
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.on_trial_start(iteration, trials, trial)
-        release_group(self.running[trial.config["trial_id"]])
+    def failure(self, trial: Any, story: str) -> Failure:
+        """Why Tune's trial failed, kept in its log; CannotWrite if no trial could do better."""
+        failure = failure_in(story)
+        if failure.kind == CannotWrite.__name__:
+            raise CannotWrite(failure.text)
+        self.results.write_log(trial.config["trial_id"], story)
+        return failure
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """End the processes of trials that showed no progress for too long."""
+        if self.timeout_s is None:
+            return
+        now = time.monotonic()
+        for running in self.running.values():
+            actor = running.trial.temporary_state.ray_actor
+            if actor is None or now - running.heard_s < self.timeout_s:
+                continue
+            running.heard_s = now
+            running.error_kind = TIMEOUT
+            running.error = (
+                f"no epoch ended in {self.timeout_s / 60:g} minutes "
+                "(resources.trial_timeout_minutes)"
+            )
+            running.trial.max_failures = 0
+            ray.kill(actor)
 
     def record(self, identity: str, status: Status) -> None:
         """Write how the trial ended, and tell the queue and the view."""
@@ -127,8 +194,10 @@ class Collector(Callback):
             started_at=running.started_at.isoformat(timespec="milliseconds"),
             seconds=time.monotonic() - running.started_s,
             git_sha=self.git_sha,
+            environment_id=self.environment_id,
             error_kind=running.error_kind,
             error=running.error,
+            num_restarts=running.num_restarts,
             **running.facts,
         )
         self.results.add(record)
@@ -137,6 +206,27 @@ class Collector(Callback):
         self.keep_best(record, outcome)
         self.queue.ended(identity, outcome)
         self.view.ended(record)
+        self.sound_alarm(record)
+        self.stop_if_hopeless()
+
+    def stop_if_hopeless(self) -> None:
+        """Start nothing more when all that ended so far failed of one cause."""
+        if not self.may_be_hopeless or self.advice:
+            return
+        self.may_be_hopeless = self.records[-1].status == "failed"
+        cause = one_cause(self.records[:MAX_FAILED_FROM_START])
+        if cause is not None:
+            self.advice = (
+                f"the first {MAX_FAILED_FROM_START} trials failed of one cause, and no more were "
+                f"started:\n  {cause}\nMend it and add --retry-failed; or the same command goes on "
+                "with the other trials."
+            )
+            self.queue.stop()
+
+    def sound_alarm(self, record: Record) -> None:
+        """Say so when the record shows that a field changes nothing."""
+        for alarm in self.dead_axes.hear(record):
+            self.view.note(str(alarm))
 
     def keep_best(self, record: Record, outcome: Outcome) -> None:
         """Weights stay for the best few complete trials of the whole results directory."""

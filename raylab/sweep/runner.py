@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.tune
+from ray.exceptions import RayError
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from raylab.config.sweep import SweepConfig, metric_mode
@@ -19,21 +20,20 @@ from raylab.config.trial import SplitConfig, TrialConfig
 from raylab.errors import CannotFinish, Problem, Refused
 from raylab.images.prepare import Variant, check_classes, image_table, prepare
 from raylab.images.source import scan
-from raylab.images.split import split_fingerprint
+from raylab.images.split import remarks, split_fingerprint
 from raylab.results.directory import ResultsDirectory
 from raylab.results.environment import environment
 from raylab.results.record import Record
 from raylab.storage import Folder
-from raylab.sweep.cluster import Capacity, Slot, connected, slot_for
+from raylab.sweep.cluster import Capacity, Slot, connected, image_memory_bytes, slot_for
 from raylab.sweep.collector import Collector, outcome_of
+from raylab.sweep.lock import held
+from raylab.sweep.packing import heaviest, packed_slot, probe, sentence, wants_probe
 from raylab.sweep.plan import Plan, possible_values, reusable_records
 from raylab.sweep.progress import View, make_view
 from raylab.sweep.queue import ListProposer, OptunaProposer, Outcome, Proposer, TrialQueue
-from raylab.sweep.shards import Images, dataset_of
+from raylab.sweep.shards import Images, Variants, dataset_of
 from raylab.sweep.trial import Shared, run_trial
-
-# A trial whose process died goes on from its last checkpoint, at most this often.
-MAX_RESTARTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class Outcomes:
 
     records: tuple[Record, ...]
     interrupted: bool
+    advice: str | None = None
+    """Why it stopped early of its own accord, and what to do."""
 
     @property
     def exit_code(self) -> int:
@@ -86,7 +88,7 @@ def run_sweep(sweep: SweepConfig, options: Options) -> Outcomes:
     view = make_view(options.quiet, sweep.metric, plan.fields)
     try:
         view.note(f"{sweep.name}: {plan.source.table.num_rows:,} images, {plan.num_trials} trials")
-        with connected(options.address) as capacity:
+        with held(results), connected(options.address) as capacity:
             return Sweeping(plan, results, options, view, capacity).run()
     finally:
         view.close()
@@ -94,6 +96,9 @@ def run_sweep(sweep: SweepConfig, options: Options) -> Outcomes:
 
 class Sweeping:
     """One run of a sweep on a connected Ray."""
+
+    train_function: Callable[..., None] = staticmethod(run_trial)
+    """What Tune runs per trial; `raylab bench` puts a trial that only waits in its place."""
 
     def __init__(
         self,
@@ -104,8 +109,9 @@ class Sweeping:
         capacity: Capacity,
     ) -> None:
         self.plan, self.sweep, self.results = plan, plan.sweep, results
-        self.options, self.view = options, view
+        self.options, self.view, self.capacity = options, view, capacity
         self.slot: Slot = slot_for(self.sweep.resources, capacity)
+        self.image_memory_bytes = image_memory_bytes(self.sweep.resources, capacity)
         self.begun_at = time.monotonic()
         self.write_split = cache(self._write_split)
         if capacity.num_nodes > 1 and results.folder.is_local:
@@ -117,6 +123,7 @@ class Sweeping:
         """Everything, from the images to the gathered leaderboard."""
         variants, self.images = self.prepare()
         self.check_splits()
+        self.pack_gpus()
         reusable = self.reusable()
         planned = [self.plan.identify(config) for config in self.plan.configs()]
         reused = {identity: reusable[identity] for identity in planned if identity in reusable}
@@ -131,6 +138,7 @@ class Sweeping:
         queue = TrialQueue(
             self.proposer(), self.plan.identify, recorded, self.may_start, self.sweep.metric
         )
+        minutes = self.sweep.resources.trial_timeout_minutes
         collector = Collector(
             self.results,
             queue,
@@ -139,6 +147,8 @@ class Sweeping:
             self.sweep.metric,
             self.sweep.keep,
             self.view,
+            self.environment_id,
+            None if minutes is None else 60 * minutes,
         )
         collector.resume_kept(self.results.records())
         self.announce(list(reused.values()), reusable)
@@ -150,7 +160,19 @@ class Sweeping:
             interrupted = True
         finally:
             self.results.flush()
-        return Outcomes((*reused.values(), *collector.records), interrupted)
+        records = (*reused.values(), *collector.records)
+        return Outcomes(records, interrupted, collector.advice)
+
+    def pack_gpus(self) -> None:
+        """`gpus: auto`: let as many trials share a GPU as a probe of the heaviest ones allows."""
+        if not wants_probe(self.sweep.resources, self.capacity):
+            return
+        configs = heaviest(self.plan.examples())
+        footprints = probe(configs, len(self.images.classes))
+        self.slot = packed_slot(self.sweep.resources, self.capacity, footprints)
+        for config, footprint in zip(configs, footprints, strict=True):
+            self.view.note(sentence(config, footprint))
+        self.view.note(f"{round(1 / self.slot.gpus_per_worker)} trials share a GPU")
 
     def proposer(self) -> Proposer:
         """Where the configs come from; an Optuna search first draws again what it drew before."""
@@ -185,11 +207,13 @@ class Sweeping:
         check_classes(table)
         self.results.write_images(table)
         self.results.write_grid(self.sweep.as_grid())
-        self.results.write_environment(environment())
+        self.environment_id = self.results.write_environment(environment())
         left_out = table.num_rows - sum(s == "ok" for s in table["status"].to_pylist())
         if left_out:
             where = self.results.path_of("images.parquet")
             self.view.note(f"{left_out:,} files cannot be read and are left out; see {where}")
+        for line in remarks(table, self.plan.splits):
+            self.view.note(line)
         self.results.flush()  # an empty leaderboard can be read too
         source = self.plan.source
         return variants, Images.of(table, source.classes, source.fingerprint)
@@ -202,6 +226,8 @@ class Sweeping:
             trained = set(self.images.labels[assignment == "train"].tolist())
             missing = [c for i, c in enumerate(self.images.classes) if i not in trained]
             place = f"split {split.strategy} train {split.train:g} val {split.val:g}"
+            if split.folds:
+                place += f" fold {split.fold} of {split.folds}"
             if missing:
                 text = f"no training image of {', '.join(missing)}; give it more images"
                 problems.append(Problem(place, text))
@@ -239,7 +265,7 @@ class Sweeping:
         """What goes to Ray's object store, once for all trials."""
         return Shared(
             images=self.images,
-            variants={key: dataset_of(variant) for key, variant in variants.items()},
+            variants=self.loaded(variants),
             results=self.results.location,
             metric=self.sweep.metric,
             slot=self.slot,
@@ -247,10 +273,26 @@ class Sweeping:
             may_prune=self.sweep.scheduler.kind != "none",
         )
 
+    def loaded(self, variants: dict[tuple[int, int], Variant]) -> Variants:
+        """The variants in the object store as far as it holds them, the smallest first."""
+        loaded: dict[tuple[int, int], ray.data.Dataset | Variant] = {}
+        left = self.image_memory_bytes
+        for key, variant in sorted(variants.items(), key=lambda item: item[1].num_bytes):
+            if variant.num_bytes <= left:
+                left -= variant.num_bytes
+                loaded[key] = dataset_of(variant)
+                continue
+            loaded[key] = variant
+            self.view.note(
+                f"the images at {key[0]} px take {variant.num_bytes / 1e9:,.2f} GB and "
+                f"{left / 1e9:,.2f} GB are left for them: they are read from disk"
+            )
+        return loaded
+
     def tune(self, shared: Shared, queue: TrialQueue, collector: Collector) -> None:
         """Hand the queue to Ray Tune and return when it is empty."""
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is a KeyboardInterrupt here
-        trainable = ray.tune.with_parameters(run_trial, shared=shared)
+        trainable = ray.tune.with_parameters(self.train_function, shared=shared)
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(trainable, resources_of(self.slot)),
             tune_config=ray.tune.TuneConfig(
@@ -265,14 +307,14 @@ class Sweeping:
                 name="tune",
                 storage_path=self.results.scratch("tune").location,
                 callbacks=[collector],
-                failure_config=ray.tune.FailureConfig(max_failures=MAX_RESTARTS),
+                failure_config=ray.tune.FailureConfig(max_failures=-1),  # the collector counts
                 checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
                 verbose=0,
             ),
         )
         try:
             tuner.fit()
-        except ray.tune.TuneError as error:
+        except (ray.tune.TuneError, RayError, OSError) as error:
             raise CannotFinish(
                 f"Ray Tune gave up: {error}\nEverything finished is kept; the same command "
                 "goes on from there."

@@ -98,39 +98,40 @@ def split_places(images: Images, split: SplitConfig) -> Trained:
     return _SPLITS[key]
 
 
-def whole_shard(images: Images, sides: Trained) -> Shard:
-    """The only worker's: its pixels are the shared variant itself."""
-    order = np.arange(len(sides.val))
-    return Shard(images.labels, images.rows, sides.train, sides.val, order)
-
-
-def cut_shards(
-    images: Images, sides: Trained, pixels: npt.NDArray[np.uint8], num_workers: int
-) -> tuple[list[Shard], Datasets]:
+def deal(images: Images, sides: Trained, num_workers: int) -> list[Shard]:
     """Every train and val image on exactly one worker, the classes dealt out evenly.
 
-    pixels: uint8 (rows, S, S, C) of the whole variant. Returns one Shard per rank and the Ray
-    Dataset `images_<rank>` with that rank's pixels only.
+    One Shard per rank, all of them over the pixels of the whole variant.
     """
     by_class = sides.train[np.argsort(images.labels[sides.train], kind="stable")]
-    shards: list[Shard] = []
-    datasets: Datasets = {}
+    shards = []
     for rank in range(num_workers):
-        train = np.sort(by_class[rank::num_workers])
         val_order = np.arange(rank, len(sides.val), num_workers)
-        mine = np.concatenate([train, sides.val[val_order]])
-        datasets[f"images_{rank}"] = ray.data.from_arrow(pixel_table(pixels[images.rows[mine]]))
+        train, val = np.sort(by_class[rank::num_workers]), sides.val[val_order]
+        shards.append(Shard(images.labels, images.rows, train, val, val_order))
+    return shards
+
+
+def cut(shards: list[Shard], pixels: npt.NDArray[np.uint8]) -> tuple[list[Shard], Datasets]:
+    """The shards over pixels of their own, and the Ray Dataset `images_<rank>` of each.
+
+    pixels: uint8 (rows, S, S, C) of the whole variant.
+    """
+    own: list[Shard] = []
+    datasets: Datasets = {}
+    for rank, shard in enumerate(shards):
+        mine = np.concatenate([shard.train, shard.val])
+        datasets[f"images_{rank}"] = ray.data.from_arrow(
+            pixel_table(pixels[shard.pixel_rows[mine]])
+        )
         places = np.arange(len(mine))
-        shards.append(
+        num_train = len(shard.train)
+        own.append(
             Shard(
-                labels=images.labels[mine],
-                pixel_rows=places,
-                train=places[: len(train)],
-                val=places[len(train) :],
-                val_order=val_order,
+                shard.labels[mine], places, places[:num_train], places[num_train:], shard.val_order
             )
         )
-    return shards, datasets
+    return own, datasets
 
 
 def dataset_of(variant: Variant) -> ray.data.Dataset:
@@ -163,5 +164,5 @@ def resident_pixels(
     return _RESIDENT[key]
 
 
-Variants = Mapping[tuple[int, int], ray.data.Dataset]
-"""(image_size, channels) -> materialised Dataset."""
+Variants = Mapping[tuple[int, int], ray.data.Dataset | Variant]
+"""(image_size, channels) -> materialised Dataset, or what memory does not hold and is mapped."""

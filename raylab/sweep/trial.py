@@ -6,6 +6,7 @@ exception would cost the warm actor, and no retry heals a bad value.
 """
 
 import gc
+import os
 import tempfile
 import time
 import traceback
@@ -16,39 +17,48 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import ray
 import ray.train
 import ray.train.torch
 import ray.tune
 import torch
-from ray.exceptions import RayError
 from ray.train import WorkerGroupError
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from raylab.config.sweep import EPOCH_METRICS, metric_mode
 from raylab.config.trial import TrialConfig
+from raylab.errors import CannotWrite
+from raylab.images.mapped import mapped_pixels
+from raylab.images.prepare import Variant
 from raylab.results.directory import ResultsDirectory
+from raylab.storage import cannot_write
 from raylab.sweep.cluster import Slot
+from raylab.sweep.failures import (
+    CONFIG_ERRORS,
+    breaks_process,
+    cause_of,
+    failure_of,
+    pause_before,
+)
 from raylab.sweep.shards import (
     Datasets,
     Images,
     Shard,
     Variants,
-    cut_shards,
+    cut,
+    deal,
     resident_pixels,
     split_places,
-    whole_shard,
 )
 from raylab.training.checkpoint import save_model
 from raylab.training.epoch import Best, EpochRow
-from raylab.training.loop import Collective, DivergedError, TrainingData, train
+from raylab.training.loop import train
+from raylab.training.worker import Collective, TrainingData
 
 # A trial that dies is taken up again from a checkpoint at most this old.
-CHECKPOINT_EVERY_S = 60.0
-# What a config can do wrong; everything else is the machine's, and Tune tries again.
-CONFIG_ERRORS = (DivergedError, ValueError, KeyError, TypeError, FileNotFoundError, RuntimeError)
-ERROR_KINDS = {DivergedError: "diverged", torch.OutOfMemoryError: "OutOfMemory"}
+CHECKPOINT_EVERY_S = float(os.environ.get("RAYLAB_CHECKPOINT_EVERY_S", "60"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +80,16 @@ def run_trial(params: dict[str, Any], shared: Shared) -> None:
 
     Raises only what a retry can heal; a config that cannot train reports `error_kind`, `error`.
     """
+    if "given_up" in params:  # one process more, only to say so: Tune itself would not stop
+        return ray.tune.report(params["given_up"])
+    time.sleep(pause_before(params.get("num_restarts", 0)))
+    if not gc.get_freeze_count():  # what the imports left is no trial's garbage: 0.3 s a search
+        gc.freeze()
     try:
         trainer_for(params, shared).fit()
-    except CONFIG_ERRORS as error:
+    except CannotWrite:
+        raise  # no config's fault
+    except (*CONFIG_ERRORS, MemoryError) as error:
         if breaks_process(error):
             raise
         report_failure(params, shared, error)
@@ -83,19 +100,6 @@ def run_trial(params: dict[str, Any], shared: Shared) -> None:
         report_failure(params, shared, cause)
     finally:
         release_memory()
-
-
-def breaks_process(error: Exception) -> bool:
-    """After a CUDA error other than a lack of memory, no trial can train in this process."""
-    return "CUDA error" in str(error) and not isinstance(error, torch.OutOfMemoryError)
-
-
-def cause_of(error: WorkerGroupError) -> Exception | None:
-    """The config's own error in a worker group; None where a process or node was lost."""
-    causes = [getattr(e, "_base_exc", e) for e in error.worker_failures.values()]
-    own = [e for e in causes if isinstance(e, CONFIG_ERRORS) and not isinstance(e, RayError)]
-    # The other workers' RuntimeError is but the echo: their peer has gone.
-    return next((e for e in own if not isinstance(e, RuntimeError)), own[0] if own else None)
 
 
 def release_memory() -> None:
@@ -109,9 +113,8 @@ def report_failure(params: dict[str, Any], shared: Shared, error: Exception) -> 
     """Tell Tune the cause in one line, and leave the traceback in the trial's log."""
     story = "".join(traceback.format_exception(error))
     ResultsDirectory(shared.results).write_log(params["trial_id"], story)
-    kind = ERROR_KINDS.get(type(error), type(error).__name__)
-    text = str(error).strip().splitlines()[-1] if str(error).strip() else kind
-    ray.tune.report({"error_kind": kind, "error": text[:500]})
+    failure = failure_of(error)
+    ray.tune.report({"error_kind": failure.kind, "error": failure.text})
 
 
 def trainer_for(params: dict[str, Any], shared: Shared) -> ray.train.torch.TorchTrainer:
@@ -129,6 +132,7 @@ def trainer_for(params: dict[str, Any], shared: Shared) -> ray.train.torch.Torch
         "classes": shared.images.classes,
         "variant": f"{shared.images.fingerprint}/{config.image_size}/{config.channels}",
         "cpus": shared.slot.cpus_per_worker,
+        "mapped": None,
     }
     variant = shared.variants[config.image_size, config.channels]
     sides = split_places(shared.images, config.split)
@@ -136,16 +140,29 @@ def trainer_for(params: dict[str, Any], shared: Shared) -> ray.train.torch.Torch
         raise ValueError("the split leaves no image to train or to validate on")
     ids = shared.images.table["image_id"].take(pa.array(sides.val)).to_pylist()
     job |= {"val_ids": ids, "val_labels": shared.images.labels[sides.val]}
-    if workers == 1:
-        return ray.train.torch.TorchTrainer(
-            train_worker,
-            train_loop_config={**job, "shards": [whole_shard(shared.images, sides)]},
-            scaling_config=ray.train.ScalingConfig(num_workers=0),
-            datasets={"images_0": variant},
-        )
-    pixels = resident_pixels(variant, job["variant"], config.image_size, config.channels)
-    shards, datasets = cut_shards(shared.images, sides, pixels, workers)
-    return group_trainer({**job, "shards": shards}, datasets, shared.slot)
+    shards = deal(shared.images, sides, workers)
+    datasets: Datasets = {}
+    if isinstance(variant, Variant):
+        job["mapped"] = variant
+    elif workers == 1:
+        datasets = {"images_0": variant}
+    else:
+        pixels = resident_pixels(variant, job["variant"], config.image_size, config.channels)
+        shards, datasets = cut(shards, pixels)
+    job["shards"] = shards
+    return (
+        group_trainer(job, datasets, shared.slot) if workers > 1 else local_trainer(job, datasets)
+    )
+
+
+def local_trainer(job: dict[str, Any], datasets: Datasets) -> ray.train.torch.TorchTrainer:
+    """The trainer of the only worker: Ray Train's local mode, in this process."""
+    return ray.train.torch.TorchTrainer(
+        train_worker,
+        train_loop_config=job,
+        scaling_config=ray.train.ScalingConfig(num_workers=0),
+        datasets=datasets,
+    )
 
 
 def group_trainer(
@@ -184,11 +201,8 @@ def train_worker(job: dict[str, Any]) -> None:
     rank = ray.train.get_context().get_world_rank() if world > 1 else 0
     config = TrialConfig.model_validate(job["config"])
     shard: Shard = job["shards"][rank]
-    dataset = ray.train.get_dataset_shard(f"images_{rank}")
-    key = job["variant"] if world == 1 else job["trial_id"]
-    pixels = resident_pixels(dataset, key, config.image_size, config.channels)
     data = TrainingData(
-        images=as_tensor(pixels),
+        images=as_tensor(worker_pixels(job, config, rank)),
         labels=shard.labels,
         train_rows=shard.train,
         val_rows=shard.val,
@@ -213,6 +227,15 @@ def train_worker(job: dict[str, Any]) -> None:
         mode=metric_mode(ranks),
         best=best,
     )
+
+
+def worker_pixels(job: dict[str, Any], config: TrialConfig, rank: int) -> npt.NDArray[np.uint8]:
+    """uint8 (N, S, S, C): the pixels that this worker's shard points into."""
+    if job["mapped"] is not None:
+        return mapped_pixels(job["mapped"])
+    dataset = ray.train.get_dataset_shard(f"images_{rank}")
+    key = job["variant"] if len(job["shards"]) == 1 else job["trial_id"]
+    return resident_pixels(dataset, key, config.image_size, config.channels)
 
 
 def as_tensor(pixels: np.ndarray) -> torch.Tensor:
@@ -288,11 +311,11 @@ class Reporter:
 
         What may be the last word is on storage first: Tune does not wait for a stopped trial.
         """
-        is_over = row.epoch == self.config.epochs
+        is_over = row.is_last
         if is_over or self.job["may_prune"]:
             self.write_predictions()
         if is_over and self.job["keep_weights"] and self.collective.rank == 0:
-            self.write_weights()
+            self.write_weights(row.precision)
         metrics = {**asdict(row), **self.constants}
         if self.collective.world > 1:
             ray.train.report(metrics)
@@ -301,8 +324,12 @@ class Reporter:
         else:
             self.last_checkpoint_at = time.monotonic()
             with tempfile.TemporaryDirectory(prefix="raylab-state-") as folder:
-                torch.save(state(), Path(folder) / "state.pt")
-                ray.tune.report(metrics, checkpoint=ray.tune.Checkpoint.from_directory(folder))
+                write_state(state(), Path(folder))
+                try:
+                    checkpoint = ray.tune.Checkpoint.from_directory(folder)
+                    ray.tune.report(metrics, checkpoint=checkpoint)
+                except OSError as error:  # Ray copies it to the results' storage
+                    raise cannot_write(self.results.location, error) from error
 
     def write_predictions(self) -> None:
         """All workers bring their rows together; rank 0 writes the table."""
@@ -319,14 +346,23 @@ class Reporter:
                 self.job["trial_id"], self.job["val_ids"], labels, probs, classes
             )
 
-    def write_weights(self) -> None:
+    def write_weights(self, precision: str) -> None:
         """The best epoch's model with all that predicting with it needs."""
         assert self.best.state is not None
         with tempfile.TemporaryDirectory(prefix="raylab-model-") as folder:
-            save_model(Path(folder), self.config, tuple(self.job["classes"]), self.best.state)
+            classes = tuple(self.job["classes"])
+            save_model(Path(folder), self.config, classes, self.best.state, precision)
             target = self.results.checkpoint(self.job["trial_id"])
             for file in sorted(Path(folder).iterdir()):
                 target.write_bytes(file.name, file.read_bytes())
+
+
+def write_state(state: dict[str, Any], folder: Path) -> None:
+    """state.pt; CannotWrite where this machine's temporary disk is full."""
+    try:
+        torch.save(state, folder / "state.pt")
+    except (OSError, RuntimeError) as error:  # torch's writer turns the system's error into its own
+        raise cannot_write(str(folder), OSError(str(error))) from error
 
 
 def device_name(device: torch.device) -> str:

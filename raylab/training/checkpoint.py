@@ -1,17 +1,35 @@
 """A trained model as a folder: weights as safetensors, and in JSON all that predicting needs."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import nn
 
 from raylab.config.trial import TrialConfig
+from raylab.storage import Folder
 from raylab.training.model import build_model, normalization
+from raylab.training.precision import AMP_DTYPES, name_of
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+
+
+@dataclass(frozen=True)
+class KeptModel:
+    """A trained network in eval mode, and what its images were like."""
+
+    network: nn.Module
+    config: TrialConfig
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    """Per channel, of images in 0..1."""
+    std: tuple[float, ...]
+    amp: torch.dtype | None
+    """The autocast type in which it was validated."""
 
 
 def save_model(
@@ -19,26 +37,39 @@ def save_model(
     config: TrialConfig,
     classes: tuple[str, ...],
     state: dict[str, torch.Tensor],
+    precision: str = "float32",
 ) -> None:
-    """Write the two files; `state` is the model's state dict on the CPU."""
+    """Write the two files; `state` is the model's state dict on the CPU, `precision` the name of
+    the type in which it computed its convolutions.
+    """
     mean, std = normalization(config)
     description = {
         "config": config.model_dump(mode="json"),
         "classes": list(classes),
         "mean": list(mean),
         "std": list(std),
+        "precision": precision,
     }
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
     text = json.dumps(description, indent=2, ensure_ascii=False)
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
-def load_model(folder: Path) -> tuple[nn.Module, TrialConfig, tuple[str, ...]]:
-    """The model in eval mode, its config and its classes; weights are never unpickled."""
-    description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+def load_model(folder: Folder | Path) -> KeptModel:
+    """What `save_model` kept; weights are never unpickled. FileNotFoundError if it is not there."""
+    place = folder if isinstance(folder, Folder) else Folder(folder)
+    description: dict[str, Any] = place.read_json(DESCRIPTION)
     config = TrialConfig.model_validate(description["config"])
     classes = tuple(description["classes"])
     # The weights are in the file: nothing is fetched or read from where training began.
     model = build_model(config.model_copy(update={"pretrained": False}), len(classes))
-    model.load_state_dict(load_file(folder / WEIGHTS))
-    return model.eval(), config, classes
+    model.load_state_dict(load(place.read_bytes(WEIGHTS)))
+    precision = description.get("precision", "float32")
+    return KeptModel(
+        network=model.eval().requires_grad_(False),
+        config=config,
+        classes=classes,
+        mean=tuple(description["mean"]),
+        std=tuple(description["std"]),
+        amp=next(dtype for dtype in AMP_DTYPES if name_of(dtype) == precision),
+    )

@@ -3,19 +3,16 @@
 B = batch, C = channels, K = classes.
 """
 
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from safetensors.torch import load_file
 from timm.layers.drop import DropPath
-from timm.models import adapt_input_conv
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from raylab.config.trial import TrialConfig
+from raylab.training.layers import freeze, freeze_batchnorm
+from raylab.training.weights import load_pretrained
 
 PLAIN_MEAN, PLAIN_STD = 0.5, 0.25
 
@@ -32,12 +29,17 @@ class Cnn(nn.Module):
         self.layer4 = _block(widths[2], widths[3], pooled=False)
         self.dropout = nn.Dropout(drop_rate)
         self.fc = nn.Linear(widths[3], num_classes)
+        self.pretrained_cfg = {"classifier": "fc"}  # as timm's models say it
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """images: float (B, C, H, W), normalised; gives logits (B, K)."""
         maps = self.layer4(self.layer3(self.layer2(self.layer1(images))))
         logits: torch.Tensor = self.fc(self.dropout(maps.mean((2, 3))))
         return logits
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """The order of the layers, as timm's models tell it."""
+        return {"stem": "^layer1", "blocks": r"^layer([2-4])"}
 
 
 def _block(channels_in: int, channels_out: int, *, pooled: bool = True) -> nn.Sequential:
@@ -57,8 +59,10 @@ def build_model(config: TrialConfig, num_classes: int) -> nn.Module:
     model = _cnn(config, num_classes) if config.model == "cnn" else _timm(config, num_classes)
     _check_dropout(model, config)
     if isinstance(config.pretrained, str):
-        load_weights(model, Path(config.pretrained), config.channels)
+        load_pretrained(model, config.pretrained, config.pretrained_digest, config.channels)
     freeze(model, config.train_layers)
+    if config.freeze_bn:
+        freeze_batchnorm(model)
     return model
 
 
@@ -99,84 +103,6 @@ def _check_dropout(model: nn.Module, config: TrialConfig) -> None:
         (isinstance(m, nn.Dropout) and m.p > 0) or getattr(m, "drop_rate", 0) for m in modules
     ):
         raise ValueError(f"drop_rate: model {config.model} has no dropout")
-
-
-def classifier_names(model: nn.Module) -> tuple[str, ...]:
-    """The names of the classifier's modules, such as ("fc",)."""
-    if isinstance(model, Cnn):
-        return ("fc",)
-    named = getattr(model, "pretrained_cfg", {}).get("classifier")
-    if isinstance(named, str):
-        return (named,)
-    if named:
-        return tuple(named)
-    head = model.get_classifier()  # type: ignore[operator]
-    return tuple(name for name, module in model.named_modules() if module is head)
-
-
-def freeze(model: nn.Module, train_layers: str | tuple[str, ...]) -> None:
-    """Leave only the parameters below the given names learning; `layer1` is not `layer10`."""
-    if train_layers == "all":
-        return
-    prefixes = classifier_names(model) if train_layers == "head" else tuple(train_layers)
-    parameters = dict(model.named_parameters())
-    strangers = [p for p in prefixes if not any(_is_below(name, (p,)) for name in parameters)]
-    if strangers:
-        top = ", ".join(dict.fromkeys(name.split(".")[0] for name in parameters))
-        raise ValueError(
-            f"train_layers: no parameter's name begins with {', '.join(strangers)}; "
-            f"the model's parts are {top}"
-        )
-    for name, parameter in parameters.items():
-        parameter.requires_grad_(_is_below(name, prefixes))
-
-
-def _is_below(name: str, prefixes: Iterable[str]) -> bool:
-    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
-
-
-def set_train_mode(model: nn.Module) -> None:
-    """train(), but BatchNorm in frozen parts keeps its statistics: they belong to its weights."""
-    model.train()
-    for module in model.modules():
-        if isinstance(module, _BatchNorm):
-            own = list(module.parameters(recurse=False))
-            if own and not any(parameter.requires_grad for parameter in own):
-                module.eval()
-
-
-def load_weights(model: nn.Module, path: Path, channels: int) -> None:
-    """Weights from a safetensors or torch file; a classifier for other classes stays new."""
-    weights = _read_weights(path)
-    wanted = model.state_dict()
-    heads = classifier_names(model)
-    for name, tensor in list(weights.items()):
-        if name not in wanted or wanted[name].shape == tensor.shape:
-            continue
-        if _is_below(name, heads):
-            del weights[name]
-        elif tensor.ndim == 4 and tensor.shape[1] in (1, 3) and wanted[name].shape[1] == channels:
-            weights[name] = adapt_input_conv(channels, tensor)
-    wrong = [n for n in weights if n not in wanted or wanted[n].shape != weights[n].shape]
-    missing = [n for n in wanted if n not in weights and not _is_below(n, heads)]
-    if wrong or missing:
-        raise ValueError(
-            f"pretrained: {path} holds other weights than the model: "
-            f"{len(missing)} missing {missing[:3]}, {len(wrong)} that do not fit {wrong[:3]}"
-        )
-    model.load_state_dict(weights, strict=False)
-
-
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise ValueError(f"pretrained: no weights file at {path}")
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("state_dict", "model"):
-        if isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-    return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
 
 
 def normalization(config: TrialConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -7,20 +7,19 @@ import torch
 from torch import nn
 
 from raylab.config.trial import TrialConfig
+from raylab.training.layers import classifier_names, is_below, layer_of
 
 WARMUP_START_FRAC = 0.01
 PLATEAU_EPOCHS = 3
 PLATEAU_FACTOR = 0.5
+ONECYCLE_RISE_FRAC = 0.3
+ONECYCLE_START_FRAC = 1 / 25
+ONECYCLE_END_FRAC = 1e-4  # of the start
 
 
 def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.Optimizer:
-    """The optimiser over what learns; biases and norms are not decayed (as in timm)."""
-    learning = [p for p in model.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in learning if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+    """The optimiser over what learns."""
+    groups = param_groups(model, config)
     lr, momentum, betas = config.lr, config.momentum, (config.momentum, 0.999)
     match config.optimizer:
         case "sgd":
@@ -39,9 +38,43 @@ def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.Optimi
             return torch.optim.RMSprop(groups, lr=lr, momentum=momentum, foreach=True)
 
 
+def param_groups(model: nn.Module, config: TrialConfig) -> list[dict[str, Any]]:
+    """What learns, by the share of the lr at which it does, and by whether it is decayed: biases
+    and norms are not (as in timm).
+    """
+    scales = lr_scales(model, config)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((scales[name], parameter.ndim >= 2), []).append(parameter)
+    return [
+        {
+            "params": groups[scale, is_decayed],
+            "weight_decay": config.weight_decay if is_decayed else 0.0,
+            "lr_scale": scale,
+        }
+        for scale, is_decayed in sorted(groups, reverse=True)
+    ]
+
+
+def lr_scales(model: nn.Module, config: TrialConfig) -> dict[str, float]:
+    """By parameter name, its lr over the trial's."""
+    scales = {name: 1.0 for name, _ in model.named_parameters()}
+    if config.layer_decay < 1:
+        layers = layer_of(model, coarse=False)
+        last = max(layers.values())
+        scales = {name: config.layer_decay ** (last - layer) for name, layer in layers.items()}
+    if config.head_lr_scale != 1:
+        heads = classifier_names(model)
+        scales |= {n: scales[n] * config.head_lr_scale for n in scales if is_below(n, heads)}
+    return scales
+
+
 def lr_factor(config: TrialConfig, elapsed_epochs: float) -> float:
     """The share of the peak `lr` after that many epochs (a fraction); plateau steps apart."""
     warmup, total = config.warmup_epochs, config.epochs
+    if config.lr_schedule == "onecycle":
+        return one_cycle(elapsed_epochs, warmup or ONECYCLE_RISE_FRAC * total, total)
     if elapsed_epochs < warmup:
         return WARMUP_START_FRAC + (1 - WARMUP_START_FRAC) * elapsed_epochs / warmup
     if config.lr_schedule == "cosine":
@@ -49,6 +82,15 @@ def lr_factor(config: TrialConfig, elapsed_epochs: float) -> float:
     if config.lr_schedule == "step":
         return 0.1 ** ((elapsed_epochs >= total / 2) + (elapsed_epochs >= total * 3 / 4))
     return 1.0
+
+
+def one_cycle(elapsed_epochs: float, rise_epochs: float, total_epochs: float) -> float:
+    """Both slopes are half cosines (Smith and Topin 2018, shaped as torch's OneCycleLR)."""
+    start, end = ONECYCLE_START_FRAC, ONECYCLE_START_FRAC * ONECYCLE_END_FRAC
+    if elapsed_epochs < rise_epochs:
+        return 1 + 0.5 * (start - 1) * (1 + math.cos(math.pi * elapsed_epochs / rise_epochs))
+    fallen = (elapsed_epochs - rise_epochs) / (total_epochs - rise_epochs)
+    return end + 0.5 * (1 - end) * (1 + math.cos(math.pi * fallen))
 
 
 class Schedule:
@@ -68,7 +110,7 @@ class Schedule:
         elapsed_epochs = epoch - 1 + step / self.steps_per_epoch
         self.lr = self.config.lr * lr_factor(self.config, elapsed_epochs) * self.factor
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
+            group["lr"] = self.lr * group.get("lr_scale", 1.0)
 
     def end_epoch(self, val_loss: float) -> None:
         """Only `plateau` listens: the rate halves when 3 epochs brought no better val_loss."""

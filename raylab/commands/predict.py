@@ -1,0 +1,49 @@
+"""`raylab predict`: what a trained model says of images."""
+
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from raylab.commands.exit_codes import exit_codes
+from raylab.commands.options import KeptPlace, KeptTrial
+
+
+def predict(
+    model: KeptPlace,
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="Files, or folders of any depth.")
+    ],
+    trial: KeptTrial = None,
+    output: Annotated[
+        Literal["table", "csv", "json"], typer.Option("--format", help="How.")
+    ] = "table",
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="K",
+            help="Only the K most probable classes.  [default: 3 in a table, else all]",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Say what a trained model sees in images, which it looks at as in its validation.
+
+    raylab predict results/aug --trial 3f2a holiday/*.jpg
+    """
+    with exit_codes():
+        import torch
+
+        from raylab.results.answers import render_answers
+        from raylab.sweep.kept import find_kept
+        from raylab.training.checkpoint import load_model
+        from raylab.training.predict import predict_files
+
+        kept = load_model(find_kept(model, trial).folder)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        found = predict_files(kept, images, device)
+        for file, reason in found.unreadable:
+            typer.echo(f"{file}  {reason}", err=True)
+        typer.echo(render_answers(found.files, found.classes, found.probs, output, top))
+        sys.exit(1 if found.unreadable else 0)

@@ -1,0 +1,72 @@
+"""From records to families in the order of their mean over the seeds: which one is chosen."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from raylab.config.sweep import metric_mode
+from raylab.results.record import Record
+
+
+@dataclass(frozen=True)
+class Family:
+    """The complete trials of one config over its seeds (and folds), the lowest seed first."""
+
+    records: tuple[Record, ...]
+    metric: str
+    num_recorded: int
+    """Trials of any status; more than `records` where some failed or were pruned."""
+
+    @property
+    def first(self) -> Record:
+        """The trial of the lowest seed, which stands for the family: no choice by luck."""
+        return self.records[0]
+
+    @property
+    def mean(self) -> float:
+        """Of the metric over the complete trials."""
+        return statistics.fmean(value_of(record, self.metric) for record in self.records)
+
+    @property
+    def num_epochs(self) -> int:
+        """The median of the best epochs: one seed's odd epoch does not move it."""
+        return round(statistics.median(record.best_epoch or 1 for record in self.records))
+
+    def reasons(self) -> dict[str, Any]:
+        """What spoke for the family, from the validation split alone."""
+        values = [value_of(record, self.metric) for record in self.records]
+        return {
+            "metric": self.metric,
+            "mean": self.mean,
+            "std": statistics.stdev(values) if len(values) > 1 else None,
+            "seeds": [record.config["seed"] for record in self.records],
+            "complete_trials": len(self.records),
+            "recorded_trials": self.num_recorded,
+            "best_epochs": [record.best_epoch for record in self.records],
+        }
+
+
+def ranked_families(records: Iterable[Record], metric: str) -> list[Family]:
+    """The families with at least one complete trial, the best first; equals by their id."""
+    recorded: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        recorded[record.family_id].append(record)
+    families = []
+    for members in recorded.values():
+        complete = [r for r in members if r.status == "complete" and _is_measured(r, metric)]
+        if complete:
+            complete.sort(key=lambda r: (r.config["seed"], r.config.get("split.fold", 0)))
+            families.append(Family(tuple(complete), metric, len(members)))
+    sign = 1 if metric_mode(metric) == "max" else -1
+    return sorted(families, key=lambda family: (-sign * family.mean, family.first.family_id))
+
+
+def value_of(record: Record, metric: str) -> float:
+    """The record's value of the metric, which it must have."""
+    return float(getattr(record, metric))
+
+
+def _is_measured(record: Record, metric: str) -> bool:
+    return getattr(record, metric) is not None

@@ -1,0 +1,68 @@
+"""From a results directory back to what made it: its sweep, a trial's config, the same images."""
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from raylab import __version__
+from raylab.config.grid import read_grid
+from raylab.config.identity import trial_id
+from raylab.config.sweep import SweepConfig
+from raylab.config.trial import TrialConfig
+from raylab.errors import Problem, Refused
+from raylab.images.source import Source
+from raylab.results.directory import GRID, ResultsDirectory
+from raylab.results.record import Record
+
+
+def read_sweep(results: ResultsDirectory, data: str | None = None) -> SweepConfig:
+    """The sweep that the directory's resolved grid describes; `data` replaces its source.
+
+    Refused if there is no grid, or if it or its data can no longer be read.
+    """
+    try:
+        content = results.folder.read_bytes(GRID)
+    except FileNotFoundError:
+        text = "no such results directory, or it holds no grid.yaml"
+        raise Refused([Problem(results.location, text)], "the results") from None
+    if results.folder.is_local:
+        return read_grid(Path(results.path_of(GRID)), data=data)
+    with tempfile.TemporaryDirectory(prefix="raylab-grid-") as folder:
+        path = Path(folder) / GRID
+        path.write_bytes(content)
+        return read_grid(path, data=data)
+
+
+def config_of(record: Record) -> TrialConfig:
+    """The record's config as it was.
+
+    Refused if this raylab would make another trial of it: a default, a field or what it means has
+    changed since, and what it learned would not be what the record says.
+    """
+    try:
+        config = TrialConfig.model_validate(record.trial)
+        if record.trial and trial_id(config, record.data_fingerprint) == record.trial_id:
+            return config
+    except ValidationError:
+        pass  # a field that is gone: another raylab's config as well
+    text = (
+        f"its config means another trial to this raylab ({__version__}) than to the one that ran "
+        f"it ({record.raylab_version}, commit {record.git_sha}): a field or a default has changed; "
+        "run the sweep again, or rerun with that version"
+    )
+    raise Refused([Problem(f"trial {record.trial_id}", text)], "the results", "nothing was trained")
+
+
+def check_same_data(source: Source, records: Iterable[Record], what: str) -> None:
+    """Refused unless the images, labels, groups and given splits are those of some record."""
+    known = sorted({record.data_fingerprint for record in records})
+    if source.fingerprint in known:
+        return
+    text = (
+        f"its images, labels, groups or given splits have changed since {what}: data fingerprint "
+        f"{', '.join(known)} then, {source.fingerprint} now ({source.num_images:,} images); "
+        "restore them, give their place with --data, or run the sweep again"
+    )
+    raise Refused([Problem(source.location, text)], "the data", "nothing was trained")

@@ -1,0 +1,85 @@
+"""From what a user names to a kept model, and the results that tell how it was made; no Ray."""
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+from raylab.config.choices import did_you_mean
+from raylab.errors import Problem, Refused
+from raylab.results.card import About, model_card
+from raylab.results.directory import GRID, ResultsDirectory
+from raylab.results.record import Record
+from raylab.storage import Folder
+from raylab.training.checkpoint import DESCRIPTION, KeptModel
+from raylab.training.export import preprocessing
+
+MAX_LISTED = 10
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where a kept model is."""
+
+    folder: Folder
+    results: ResultsDirectory | None
+    """None where the folder stands alone, copied out of its results."""
+    is_final: bool = False
+    """Retrained on train and val by `raylab final`."""
+
+    @property
+    def trial_id(self) -> str:
+        """The folder's own name."""
+        return self.folder.location.rstrip("/").rpartition("/")[2]
+
+
+def find_kept(model: str, trial: str | None = None) -> Kept:
+    """model: the folder of a kept model, or a results directory whose `trial` (an id, or enough of
+    its beginning) is meant; it may be left out where only one is kept. Refused if there is none.
+    """
+    folder = Folder(model)
+    if trial is None and folder.exists(DESCRIPTION):
+        above, _, kind = folder.location.rpartition("/")[0].rpartition("/")
+        results = ResultsDirectory(above) if above and Folder(above).exists(GRID) else None
+        return Kept(folder, results, is_final=kind == "final")
+    results = ResultsDirectory(folder)
+    kept = sorted(results.checkpoint_ids())
+    matches = [trial_id for trial_id in kept if trial_id.startswith(trial or "")]
+    if len(matches) == 1:
+        return Kept(results.checkpoint(matches[0]), results)
+    if not kept:
+        refuse(folder.location, f"holds no model ({DESCRIPTION}), and no sweep's checkpoints")
+    known = {record.trial_id: record for record in results.records()}
+    listed = ", ".join(_named(trial_id, known.get(trial_id)) for trial_id in kept[:MAX_LISTED])
+    if trial is None:
+        refuse(folder.location, f"keeps {len(kept)} models; choose one with --trial: {listed}")
+    if matches:
+        text = f"begins {len(matches)} of {listed}; give more of it"
+    elif any(trial_id.startswith(trial) for trial_id in known):
+        text = f"its weights were not kept; those of {listed} were"
+    else:
+        text = f"no such trial{did_you_mean(trial, kept)}; kept are {listed}"
+    return refuse(f"--trial {trial}", text)
+
+
+def refuse(place: str, text: str) -> NoReturn:
+    """One problem, and nothing was read."""
+    raise Refused([Problem(place, text)], "the request", "no model was loaded")
+
+
+def _named(trial_id: str, record: Record | None) -> str:
+    """`3f2a… (val_accuracy 0.7589)`."""
+    if record is None or record.val_accuracy is None:
+        return trial_id
+    return f"{trial_id} (val_accuracy {record.val_accuracy:.4f})"
+
+
+def card_of(place: Kept, kept: KeptModel, file: str) -> str:
+    """The model card of an exported file, in Markdown."""
+    about = About(
+        trial_id=place.trial_id,
+        file=file,
+        config=kept.config,
+        classes=kept.classes,
+        preprocessing=preprocessing(kept),
+        is_final=place.is_final,
+    )
+    return model_card(about, place.results)

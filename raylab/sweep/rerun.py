@@ -1,0 +1,116 @@
+"""From a trial of finished results to its exact repetition, and how the two compare.
+
+The repetition is a sweep of one trial, in a results directory of its own: reruns/<trial_id>.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from raylab.config.choices import did_you_mean
+from raylab.config.sweep import SweepConfig
+from raylab.config.trial import TrialConfig
+from raylab.errors import CannotFinish, Problem, Refused
+from raylab.images.source import scan
+from raylab.results.directory import ResultsDirectory
+from raylab.results.record import Record
+from raylab.results.repetition import Repetition, compare
+from raylab.sweep.cluster import connected
+from raylab.sweep.earlier import check_same_data, config_of, read_sweep
+from raylab.sweep.plan import Plan
+from raylab.sweep.progress import make_view
+from raylab.sweep.runner import Options, Sweeping
+
+
+@dataclass(frozen=True, slots=True)
+class RerunOptions:
+    """What `raylab rerun` was asked for."""
+
+    results: str
+    trial: str
+    """The trial_id, or enough of its beginning."""
+    data: str | None = None
+    address: str | None = None
+    quiet: bool = False
+
+
+def run_rerun(options: RerunOptions) -> Repetition:
+    """Repeat the trial and compare. Nothing that the sweep left is written over.
+
+    Raises Refused where the trial cannot be repeated as it was, CannotFinish if it fails now.
+    """
+    results = ResultsDirectory(options.results)
+    sweep = read_sweep(results, options.data)
+    record = find_record(results, options.trial)
+    alone = only(sweep, config_of(record))
+    source = scan(sweep.data)
+    check_same_data(source, [record], "the trial ran")
+    place = results.rerun(record.trial_id)
+    view = make_view(options.quiet, sweep.metric, ())
+    chosen = Options(place.location, fresh=True)
+    try:
+        with connected(options.address) as capacity:
+            outcomes = Sweeping(Plan(alone, source), place, chosen, view, capacity).run()
+    finally:
+        view.close()
+    if outcomes.interrupted:
+        raise KeyboardInterrupt
+    (now,) = outcomes.records
+    if now.status != "complete":
+        raise CannotFinish(f"trial {record.trial_id} failed now: {now.error_kind}: {now.error}")
+    return compare(
+        record,
+        now,
+        (environment_of(results, record), place.environment()),
+        (predictions_of(results, record), place.predictions(now.trial_id)),
+        results.records(),
+    )
+
+
+def only(sweep: SweepConfig, config: TrialConfig) -> SweepConfig:
+    """The sweep with this one trial, on the same resources, however it once came to it."""
+    return SweepConfig(
+        name=sweep.name,
+        data=sweep.data,
+        trial=config.model_dump(mode="json", exclude={"seed"}),
+        seeds=(config.seed,),
+        metric=sweep.metric,
+        resources=sweep.resources,
+        keep=0,
+    )
+
+
+def find_record(results: ResultsDirectory, trial: str) -> Record:
+    """The complete trial whose id begins so; Refused if there is none, or more than one."""
+    records = results.records()
+    matches = [record for record in records if record.trial_id.startswith(trial)]
+    ids = ", ".join(sorted(record.trial_id for record in matches)[:5])
+    problem = None
+    if not matches:
+        problem = f"no such trial{did_you_mean(trial, [r.trial_id for r in records])}"
+    elif len(matches) > 1:
+        problem = f"begins {len(matches)} trials ({ids}); give more of it"
+    elif matches[0].status != "complete":
+        problem = f"{matches[0].status}; only a complete trial can be compared"
+    if problem:
+        raise Refused([Problem(f"trial {trial}", problem)], "the request", "nothing was trained")
+    return matches[0]
+
+
+def environment_of(results: ResultsDirectory, record: Record) -> dict[str, Any]:
+    """What the trial ran in; empty where an earlier raylab did not keep it."""
+    if record.environment_id is None:
+        return {}
+    try:
+        return results.environment(record.environment_id)
+    except FileNotFoundError:
+        return {}
+
+
+def predictions_of(results: ResultsDirectory, record: Record) -> pa.Table | None:
+    """The trial's predictions; None where they were deleted."""
+    try:
+        return results.predictions(record.trial_id)
+    except FileNotFoundError:
+        return None

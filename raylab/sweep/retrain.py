@@ -1,0 +1,161 @@
+"""From chosen configs to models trained on train and val together, side by side on Ray.
+
+N = images of the source, T = test images, K = classes.
+"""
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import ray
+import torch
+from ray.exceptions import RayError, RayTaskError
+
+from raylab.config.sweep import Resources
+from raylab.config.trial import TrialConfig
+from raylab.errors import CannotFinish
+from raylab.images.mapped import mapped_pixels
+from raylab.images.prepare import Variant, as_array, prepare
+from raylab.images.source import Source
+from raylab.storage import Folder
+from raylab.sweep.cluster import Capacity, Slot, image_memory_bytes, slot_for
+from raylab.sweep.progress import HEARTBEAT_S, View
+from raylab.sweep.shards import Images, Places
+from raylab.sweep.trial import as_tensor, device_name
+from raylab.training.checkpoint import save_model
+from raylab.training.refit import Refitted, refit
+from raylab.training.worker import TrainingData
+
+Key = tuple[int, int]
+"""(image_size, channels) of a variant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One config to train anew. train, test: int64, places in `Images`."""
+
+    trial_id: str
+    config: TrialConfig
+    train: Places
+    test: Places
+    num_epochs: int
+    val_losses: tuple[float, ...]
+    """Of the sweep's trial, by epoch: what its plateau schedule heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """What a job came to."""
+
+    fit: Refitted
+    device: str
+    seconds: float
+
+
+def retrain_all(
+    jobs: Sequence[Job],
+    images: Images,
+    variants: Mapping[Key, Variant],
+    resources: Resources,
+    capacity: Capacity,
+    view: View,
+) -> list[Retrained]:
+    """One process per job, as wide as one worker of the sweep; on a connected Ray.
+
+    Raises Refused where none fits, CannotFinish when one of them fails.
+    """
+    slot = slot_for(resources, capacity)
+    pixels = loaded(variants, image_memory_bytes(resources, capacity))
+    task = ray.remote(retrain).options(
+        num_cpus=slot.cpus_per_worker, num_gpus=slot.gpus_per_worker, max_retries=2
+    )
+    waiting = {}
+    for job in jobs:
+        images_of = f"{len(job.train):,} images of train and val"
+        view.note(f"retrain {job.trial_id} on {images_of} for {job.num_epochs} epochs")
+        unlocked = np.full(len(images.labels), -1, dtype=np.int64)
+        unlocked[job.train] = images.labels[job.train]
+        known = unlocked, images.rows, images.classes
+        waiting[task.remote(job, pixels[key_of(job)], *known, slot)] = job
+    refs = list(waiting)
+    while waiting:  # a log that says nothing for long looks like one that hangs
+        ended, _ = ray.wait(list(waiting), timeout=HEARTBEAT_S)
+        for ref in ended:
+            view.note(f"retrained {waiting.pop(ref).trial_id}")
+        if not ended:
+            view.note(f"{len(waiting)} of {len(jobs)} still retrain")
+    try:
+        found: list[Retrained] = ray.get(refs)
+    except RayTaskError as error:
+        raise CannotFinish(f"the retraining failed: {error.cause}; nothing was scored") from error
+    except RayError as error:
+        raise CannotFinish(f"the retraining was lost: {error}; nothing was scored") from error
+    return found
+
+
+def variants_of(
+    jobs: Sequence[Job], source: Source, cache: Folder, view: View
+) -> dict[Key, Variant]:
+    """What the jobs look at, prepared where it is not there."""
+    found = {}
+    for size, channels in dict.fromkeys(map(key_of, jobs)):
+        label = f"{size} px {'grey' if channels == 1 else 'RGB'}"
+
+        def progress(done: int, total: int, label: str = label) -> None:
+            view.preparing(label, done, total)
+
+        found[size, channels] = prepare(source, size, channels, cache, progress)
+    return found
+
+
+def key_of(job: Job) -> Key:
+    """The variant that the job looks at."""
+    return job.config.image_size, job.config.channels
+
+
+def loaded(variants: Mapping[Key, Variant], memory_bytes: float) -> dict[Key, Any]:
+    """The pixels in the object store as far as it holds them; else the variant, to be mapped."""
+    refs = {}
+    for key, variant in variants.items():
+        fits = variant.num_bytes <= memory_bytes
+        memory_bytes -= variant.num_bytes if fits else 0
+        refs[key] = ray.put(as_array(variant.table(), *key) if fits else variant)
+    return refs
+
+
+def retrain(
+    job: Job,
+    pixels: npt.NDArray[np.uint8] | Variant,
+    labels: Places,
+    pixel_rows: Places,
+    classes: tuple[str, ...],
+    slot: Slot,
+) -> Retrained:
+    """The Ray task. labels: int64 (N,), -1 for every image that does not train."""
+    torch.set_num_threads(slot.cpus_per_worker)
+    began = time.perf_counter()
+    held = mapped_pixels(pixels) if isinstance(pixels, Variant) else pixels
+    data = TrainingData(
+        images=as_tensor(held),
+        labels=labels,
+        train_rows=job.train,
+        val_rows=np.empty(0, dtype=np.int64),
+        classes=classes,
+        pixel_rows=pixel_rows,
+    )
+    device = torch.device("cuda" if slot.gpus_per_worker else "cpu")
+    fit = refit(job.config, data, job.test, device, job.num_epochs, job.val_losses)
+    return Retrained(fit, device_name(device), time.perf_counter() - began)
+
+
+def write_model(folder: Folder, job: Job, classes: tuple[str, ...], model: Retrained) -> None:
+    """The model as every kept one: weights, and what predicting with them needs."""
+    with tempfile.TemporaryDirectory(prefix="raylab-model-") as temporary:
+        save_model(Path(temporary), job.config, classes, model.fit.state, model.fit.precision)
+        for file in sorted(Path(temporary).iterdir()):
+            folder.write_bytes(file.name, file.read_bytes())

@@ -1,0 +1,89 @@
+"""Earlier results are taken up only by a raylab that means the same by their configs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from raylab.config.sweep import SweepConfig
+from raylab.config.trial import TrialConfig
+from raylab.errors import Refused
+from raylab.images.source import scan
+from raylab.results.directory import ResultsDirectory
+from raylab.results.record import Record, record_from
+from raylab.sweep.earlier import check_same_data, config_of, read_sweep
+from raylab.sweep.plan import Plan, reusable_records
+
+SWEEP = SweepConfig(
+    name="s", data="toy:num=140", trial={"model": "cnn", "augment": {"flip": 1 / 3}}
+)
+
+
+@pytest.fixture
+def another_default() -> Iterator[Callable[[], None]]:
+    """Makes this a raylab to come, which smooths labels unless told otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def change() -> None:
+            patch.setattr(TrialConfig.model_fields["label_smoothing"], "default", 0.1)
+            TrialConfig.model_rebuild(force=True)
+
+        yield change
+    TrialConfig.model_rebuild(force=True)
+    assert TrialConfig().label_smoothing == 0.0
+
+
+def finished(config: TrialConfig, data_fingerprint: str = "data") -> Record:
+    epochs = [{"epoch": 1, "val_accuracy": 0.5}]
+    return record_from(config, data_fingerprint, "split", epochs, "complete")
+
+
+def test_a_trial_whose_default_has_changed_since_is_not_reused(
+    tmp_path: Path, another_default: Callable[[], None]
+) -> None:
+    results = ResultsDirectory(tmp_path)
+    plan = Plan(SWEEP, scan(SWEEP.data))
+    (before,) = plan.configs()
+    results.add(finished(before, plan.source.fingerprint))
+    assert plan.identify(before) in reusable_records(SWEEP, results)
+    another_default()
+    (after,) = plan.configs()
+    assert after.label_smoothing == 0.1
+    assert plan.identify(after) not in reusable_records(SWEEP, results)
+    said = SWEEP.model_copy(update={"trial": {**SWEEP.trial, "label_smoothing": 0.0}})
+    (as_before,) = Plan(said, plan.source).configs()
+    assert plan.identify(as_before) in reusable_records(said, results)
+
+
+def test_a_record_gives_its_config_back_to_the_last_digit(tmp_path: Path) -> None:
+    (config,) = Plan(SWEEP, scan(SWEEP.data)).configs()
+    results = ResultsDirectory(tmp_path)
+    results.add(finished(config))
+    (record,) = ResultsDirectory(tmp_path).records()
+    assert config_of(record) == config
+
+
+def test_a_config_that_means_another_trial_now_is_refused() -> None:
+    record = finished(TrialConfig())
+    renamed = {**record.trial, "label_smoothing": 0.1}
+    unknown = {**record.trial, "smoothing": 0.1}
+    for trial in (renamed, unknown, {}):
+        with pytest.raises(Refused, match="default has changed") as refused:
+            config_of(replace(record, trial=trial))
+        assert refused.value.exit_code == 2
+
+
+def test_other_labels_are_other_data() -> None:
+    source = scan("toy:num=140")
+    check_same_data(source, [finished(TrialConfig(), source.fingerprint)], "the sweep")
+    other = scan("toy:num=140,wrong=0.2")
+    with pytest.raises(Refused, match=source.fingerprint):
+        check_same_data(other, [finished(TrialConfig(), source.fingerprint)], "the sweep")
+
+
+def test_without_a_grid_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"grid\.yaml"):
+        read_sweep(ResultsDirectory(tmp_path))
+    ResultsDirectory(tmp_path).write_grid(SWEEP.as_grid())
+    assert read_sweep(ResultsDirectory(tmp_path)) == SWEEP

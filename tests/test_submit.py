@@ -1,0 +1,210 @@
+"""A sweep as a Ray job: what is refused here, what the log carries, and the whole way for real."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from one_head import ROOT, Head, ray_head
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobType
+
+from raylab.config.sweep import SweepConfig
+from raylab.errors import CannotFinish, Refused
+from raylab.results.directory import ResultsDirectory
+from raylab.storage import Folder
+from raylab.sweep.fetch import BrokenParcel, Parcel, pack
+from raylab.sweep.submit import (
+    Skipping,
+    exit_code,
+    head_results,
+    refuse_other_results,
+    refuse_unreachable,
+    submit_sweep,
+)
+
+
+def packed(folder: Path) -> str:
+    out = io.StringIO()
+    pack(str(folder), out)
+    return out.getvalue()
+
+
+def ended(status: JobStatus, code: int | None) -> JobDetails:
+    return JobDetails(
+        type=JobType.SUBMISSION,
+        submission_id="raysubmit_x",
+        entrypoint="",
+        status=status,
+        message="no environment",
+        driver_exit_code=code,
+    )
+
+
+def test_images_or_weights_of_this_machine_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    for data in (str(tmp_path), f"file://{tmp_path}"):
+        with pytest.raises(Refused, match=r"copy it to storage .* --data s3://"):
+            refuse_unreachable(SweepConfig(name="x", data=data))
+    weights = SweepConfig(name="x", data="toy", axes={"pretrained": (True, "/w.pt")})
+    with pytest.raises(Refused, match=r"the weights file /w\.pt is on this machine"):
+        refuse_unreachable(weights)
+    for data in ("toy", "toy:num=70", "s3://bucket/faces"):
+        refuse_unreachable(SweepConfig(name="x", data=data, trial={"pretrained": True}))
+
+
+def test_nothing_is_asked_of_the_cluster_before_the_request_is_sound(tmp_path: Path) -> None:
+    with pytest.raises(Refused):
+        submit_sweep(SweepConfig(name="x", data=str(tmp_path)), "r", "http://127.0.0.1:1")
+
+
+def test_a_cluster_that_is_not_there_is_told_in_one_text() -> None:
+    with pytest.raises(CannotFinish, match="could not be reached"):
+        submit_sweep(SweepConfig(name="x", data="toy"), "s3://b/r", "http://127.0.0.1:1")
+
+
+def test_results_that_come_from_elsewhere_are_never_replaced(tmp_path: Path) -> None:
+    results = ResultsDirectory(tmp_path)
+    refuse_other_results(results, "~/there")  # nothing is there yet
+    results.flush()
+    with pytest.raises(Refused, match="not from this cluster"):
+        refuse_other_results(results, "~/there")
+    results.write_fetched({"from": "~/there"})
+    refuse_other_results(results, "~/there")
+
+
+def test_the_same_local_folder_is_the_same_folder_on_the_head() -> None:
+    assert head_results("aug", "/a") == head_results("aug", "/a") != head_results("aug", "/b")
+
+
+def test_a_parcel_arrives_as_it_was_sent_however_the_log_is_cut(tmp_path: Path) -> None:
+    sent = Folder(tmp_path / "sent")
+    sent.write_bytes("leaderboard.parquet", os.urandom(50_000))
+    sent.write_bytes("records/기쁨.json", b"{}")
+    sent.write_bytes("scratch/tune/big", b"left behind")
+    text = "a warning of Ray\n" + packed(tmp_path / "sent") + "and another one\n"
+    parcel = Parcel()
+    for start in range(0, len(text), 7001):
+        parcel.hear(text[start : start + 7001])
+    got = Folder(tmp_path / "got")
+    assert parcel.unpack(got) == 2
+    assert got.names() == ["leaderboard.parquet", "records/기쁨.json"]
+    assert got.read_bytes("leaderboard.parquet") == sent.read_bytes("leaderboard.parquet")
+
+
+def test_a_damaged_parcel_writes_nothing(tmp_path: Path) -> None:
+    Folder(tmp_path / "sent").write_bytes("a", os.urandom(50_000))
+    lines = packed(tmp_path / "sent").splitlines(keepends=True)
+    for broken in (lines[:-1], [*lines[:1], *lines[2:]], []):
+        parcel = Parcel()
+        parcel.hear("".join(broken))
+        with pytest.raises(BrokenParcel):
+            parcel.unpack(Folder(tmp_path / "got"))
+    assert not (tmp_path / "got").exists()
+
+
+def test_a_log_that_is_read_again_from_its_beginning_is_heard_once() -> None:
+    heard: list[str] = []
+    for text in ("one\ntw", "one\ntwo\nthree"):
+        skipping = Skipping(heard.append, len("".join(heard)))
+        for letter in text:
+            skipping(letter)
+    assert "".join(heard) == "one\ntwo\nthree"
+
+
+def test_the_exit_code_of_the_job_is_that_of_the_command() -> None:
+    assert exit_code(ended(JobStatus.SUCCEEDED, 0)) == 0
+    assert exit_code(ended(JobStatus.FAILED, 2)) == 2
+    assert exit_code(ended(JobStatus.STOPPED, None)) == 130
+    with pytest.raises(CannotFinish, match="no environment"):
+        exit_code(ended(JobStatus.FAILED, None))
+
+
+# From here on a real head in processes of its own.
+
+SMALL = [
+    *("--set", "data=toy:num=140", "--set", "trial.epochs=1", "--set", "trial.image_size=16"),
+    *("--set", "axes={lr: [1.0e-2, 1.0e-3]}", "--set", "trial.model=cnn"),
+]
+
+
+def sweep_on(head: Head, place: Path, *more: str, **env: str) -> list[str]:
+    grid = str(ROOT / "grids" / "quickstart.yaml")
+    return [sys.executable, "-m", "raylab", "sweep", grid, "--address", head.url, *SMALL, *more]
+
+
+def run_on(
+    head: Head, place: Path, *more: str, **env: str
+) -> "subprocess.CompletedProcess[str]":
+    environment = {**head.env, "PYTHONPATH": str(ROOT), **env}
+    return subprocess.run(
+        sweep_on(head, place, *more),
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    with ray_head(tmp_path_factory.mktemp("head")) as running:
+        yield running
+
+
+@pytest.mark.slow
+def test_a_submitted_sweep_comes_back_with_its_log_its_results_and_its_code(
+    head: Head, tmp_path: Path
+) -> None:
+    done = run_on(head, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "complete" in done.stderr  # a line of the job's own log
+    assert "val_accuracy" in done.stdout
+    board = pd.read_parquet(tmp_path / "results" / "quickstart" / "leaderboard.parquet")
+    assert list(board.status) == ["complete"] * 2
+    results = ResultsDirectory(tmp_path / "results" / "quickstart")
+    assert results.predictions(board.trial_id[0]).num_rows == board.num_val[0]
+    assert results.checkpoint_ids() == set(board.trial_id)
+
+
+@pytest.mark.slow
+def test_a_submission_without_the_token_or_with_a_wrong_one_is_refused(
+    head: Head, tmp_path: Path
+) -> None:
+    for token in ("", "0" * 64):
+        done = run_on(head, tmp_path, RAY_AUTH_TOKEN=token, HOME=str(tmp_path))
+        assert done.returncode == 1
+        assert "wants its token" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_the_job_running_and_says_how_to_end_it(
+    head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following = subprocess.Popen(
+        sweep_on(head, tmp_path, "--set", "trial.epochs=2000"),
+        cwd=tmp_path,
+        env={**head.env, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert following.stderr is not None
+    heard = following.stderr.readline()
+    job_id = heard.split()[1]
+    time.sleep(2)
+    following.send_signal(signal.SIGINT)
+    told = following.stderr.read()
+    assert following.wait(30) == 130
+    assert f"ray job stop --address {head.url} {job_id}" in told
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", head.env["RAY_AUTH_TOKEN"])
+    client = JobSubmissionClient(head.url)
+    assert not client.get_job_status(job_id).is_terminal()
+    client.stop_job(job_id)

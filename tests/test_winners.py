@@ -1,0 +1,50 @@
+"""Which family is chosen: by the mean over its complete seeds, and told why."""
+
+from typing import Any
+
+import pytest
+
+from raylab.config.trial import TrialConfig
+from raylab.results.record import Record, Status, record_from
+from raylab.results.winners import ranked_families
+
+
+def ended(accuracies: list[float], seed: int, status: Status = "complete", **fields: Any) -> Record:
+    config = TrialConfig.model_validate({"seed": seed, "epochs": 4, **fields})
+    epochs = [
+        {"epoch": n, "val_accuracy": a, "val_macro_f1": a, "val_loss": 1 - a, "train_loss": 0.1}
+        for n, a in enumerate(accuracies, start=1)
+    ]
+    return record_from(config, "data", "split", epochs, status, num_val=100)
+
+
+def test_the_best_mean_wins_not_the_best_trial() -> None:
+    lucky = [ended([0.9], 0, lr=1e-2), ended([0.3], 1, lr=1e-2)]
+    steady = [ended([0.7], 1, lr=1e-3), ended([0.7], 0, lr=1e-3)]
+    first, second = ranked_families([*lucky, *steady], "val_accuracy")
+    assert first.mean == pytest.approx(0.7)
+    assert second.mean == pytest.approx(0.6)
+    assert first.first.config["seed"] == 0
+    assert first.reasons()["seeds"] == [0, 1]
+
+
+def test_a_loss_is_better_when_it_is_less() -> None:
+    records = [ended([0.9], 0, lr=1e-2), ended([0.3], 0, lr=1e-3)]
+    best = ranked_families(records, "val_loss")[0]
+    assert best.first.config["lr"] == 1e-2
+
+
+def test_only_complete_trials_speak_and_the_others_are_counted() -> None:
+    records = [ended([0.5], 0), ended([0.9], 1, "pruned"), ended([], 2, "failed")]
+    records.append(ended([0.99], 0, "pruned", lr=1e-2))
+    (family,) = ranked_families(records, "val_accuracy")
+    assert family.mean == 0.5
+    assert family.reasons()["complete_trials"] == 1
+    assert family.reasons()["recorded_trials"] == 3
+
+
+def test_the_epochs_to_train_are_the_median_of_the_best_ones() -> None:
+    curves = [[0.1, 0.5, 0.2, 0.1], [0.1, 0.2, 0.5, 0.1], [0.9, 0.1, 0.1, 0.1]]
+    (family,) = ranked_families([ended(c, s) for s, c in enumerate(curves)], "val_accuracy")
+    assert family.reasons()["best_epochs"] == [2, 3, 1]
+    assert family.num_epochs == 2
