@@ -11,6 +11,7 @@ from raylab.commands.diagnose import diagnose
 from raylab.commands.export import export
 from raylab.commands.final import final
 from raylab.commands.leaderboard import leaderboard
+from raylab.commands.manifest import manifest
 from raylab.commands.plan import plan
 from raylab.commands.predict import predict
 from raylab.commands.rerun import rerun
@@ -42,7 +43,7 @@ def root(
 
 
 for verb in (
-    *(sweep, plan, audit, leaderboard, diagnose, final, rerun),
+    *(sweep, plan, manifest, audit, leaderboard, diagnose, final, rerun),
     *(predict, export, toy, bench),
 ):
     app.command()(verb)

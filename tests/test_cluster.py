@@ -23,6 +23,8 @@ from raylab.sweep.cluster import MIN_SLOTS_OF_GROWING, Capacity, connected, slot
         ({"gpus": 0.2}, [(16, 1)], 5, 0.2),
         ({"gpus": 0.0}, [(16, 1)], 16, 0),
         ({"workers": 2, "gpus": 4.0}, [(64, 8)], 2, 2),
+        ({"max_concurrent": 3}, [(5, 0)], 3, 0),
+        ({"max_concurrent": 9}, [(5, 0)], 5, 0),
     ],
 )
 def test_slots_never_hold_more_than_there_is(
@@ -52,6 +54,7 @@ def test_ray_client_is_refused() -> None:
         pass
 
 
-def test_an_address_without_a_ray_says_what_to_do() -> None:
+def test_an_address_without_a_ray_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests may have a Ray
     with pytest.raises(CannotFinish, match="--address or RAY_ADDRESS"), connected("127.0.0.1:1"):
         pass

@@ -134,7 +134,6 @@ def test_next_grid_is_accepted_and_drops_the_dead_axis(diagnosis, results):
     assert ahead.trial["drop_rate"] == 0.0
     assert 1e-3 in ahead.axes["lr"]
     assert 1e-4 not in ahead.axes["lr"]
-    assert len(ahead.seeds) == 3
     assert diagnosis.next.num_trials > 0
 
 

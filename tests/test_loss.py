@@ -6,7 +6,13 @@ import torch
 from torch.nn import functional
 
 from raylab.config.trial import TrialConfig
-from raylab.training.loss import balanced_weights, class_weights, effective_weights, loss_of
+from raylab.training.loss import (
+    Loss,
+    balanced_weights,
+    class_weights,
+    effective_weights,
+    loss_of,
+)
 
 torch.set_num_threads(1)
 
@@ -15,7 +21,7 @@ LABELS = torch.tensor([0, 1, 2, 0])
 WEIGHTS = torch.tensor([0.5, 1.0, 3.0])
 
 
-def loss(weights: torch.Tensor | None = None, **fields: object) -> "torch.nn.Module":
+def loss(weights: torch.Tensor | None = None, **fields: object) -> Loss:
     return loss_of(TrialConfig.model_validate(fields), weights)
 
 
@@ -73,9 +79,7 @@ def test_gradients_are_finite_where_the_model_is_sure(fields: dict[str, object])
     assert logits.grad.isfinite().all()
 
 
-def test_a_label_that_looks_wrong_pulls_less_under_gce_and_more_is_left_to_doubt_under_focal() -> (
-    None
-):
+def test_a_label_that_looks_wrong_pulls_less_under_gce_and_more_under_focal() -> None:
     """Gradient of a sure mistake over that of a toss-up: ordered gce < cross-entropy < focal."""
 
     def ratio(**fields: object) -> float:

@@ -117,7 +117,13 @@ def cross_validated(labels, images, folds=2):
     """(N, K) probabilities of small CNNs that did not train on the image."""
     torch.set_num_threads(1)
     config = TrialConfig(
-        model="cnn", image_size=32, channels=1, epochs=12, lr=3e-3, augment="flip", batch_size=64
+        model="cnn",
+        image_size=32,
+        channels=1,
+        epochs=12,
+        lr=3e-3,
+        batch_size=64,
+        augment={"flip": 0.5, "shift_frac": 0.08, "rotate_deg": 8},
     )
     fold = np.random.default_rng(0).permutation(len(labels)) % folds
     probs = np.zeros((len(labels), len(EMOTIONS)), dtype=np.float32)

@@ -2,10 +2,11 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
-import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,13 +20,14 @@ from raylab.errors import CannotFinish, Refused
 from raylab.results.directory import ResultsDirectory
 from raylab.storage import Folder
 from raylab.sweep.fetch import BrokenParcel, Parcel, pack
+from raylab.sweep.reach import out_of_reach
 from raylab.sweep.submit import (
     Skipping,
     exit_code,
     head_results,
     refuse_other_results,
-    refuse_unreachable,
     submit_sweep,
+    token_header,
 )
 
 
@@ -48,13 +50,13 @@ def ended(status: JobStatus, code: int | None) -> JobDetails:
 
 def test_images_or_weights_of_this_machine_are_refused_with_what_to_do(tmp_path: Path) -> None:
     for data in (str(tmp_path), f"file://{tmp_path}"):
-        with pytest.raises(Refused, match=r"copy it to storage .* --data s3://"):
-            refuse_unreachable(SweepConfig(name="x", data=data))
+        (problem,) = out_of_reach(SweepConfig(name="x", data=data))
+        assert problem.text.endswith("and give --data s3://…")
     weights = SweepConfig(name="x", data="toy", axes={"pretrained": (True, "/w.pt")})
-    with pytest.raises(Refused, match=r"the weights file /w\.pt is on this machine"):
-        refuse_unreachable(weights)
+    (problem,) = out_of_reach(weights)
+    assert problem.text.startswith("the weights file /w.pt is on this machine")
     for data in ("toy", "toy:num=70", "s3://bucket/faces"):
-        refuse_unreachable(SweepConfig(name="x", data=data, trial={"pretrained": True}))
+        assert not list(out_of_reach(SweepConfig(name="x", data=data, trial={"pretrained": True})))
 
 
 def test_nothing_is_asked_of_the_cluster_before_the_request_is_sound(tmp_path: Path) -> None:
@@ -116,6 +118,20 @@ def test_a_log_that_is_read_again_from_its_beginning_is_heard_once() -> None:
     assert "".join(heard) == "one\ntwo\nthree"
 
 
+def test_the_token_is_found_where_ray_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    assert token_header() == {}
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("of the file\n")
+    assert token_header() == {"Authorization": "Bearer of the file"}
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of the variable")
+    assert token_header() == {"Authorization": "Bearer of the variable"}
+
+
 def test_the_exit_code_of_the_job_is_that_of_the_command() -> None:
     assert exit_code(ended(JobStatus.SUCCEEDED, 0)) == 0
     assert exit_code(ended(JobStatus.FAILED, 2)) == 2
@@ -132,17 +148,15 @@ SMALL = [
 ]
 
 
-def sweep_on(head: Head, place: Path, *more: str, **env: str) -> list[str]:
+def sweep_on(head: Head, *more: str) -> list[str]:
     grid = str(ROOT / "grids" / "quickstart.yaml")
-    return [sys.executable, "-m", "raylab", "sweep", grid, "--address", head.url, *SMALL, *more]
+    return head.raylab("sweep", grid, "--address", head.url, *SMALL, *more)
 
 
-def run_on(
-    head: Head, place: Path, *more: str, **env: str
-) -> "subprocess.CompletedProcess[str]":
+def run_on(head: Head, place: Path, *more: str, **env: str) -> "subprocess.CompletedProcess[str]":
     environment = {**head.env, "PYTHONPATH": str(ROOT), **env}
     return subprocess.run(
-        sweep_on(head, place, *more),
+        sweep_on(head, *more),
         cwd=place,
         env=environment,
         capture_output=True,
@@ -184,12 +198,24 @@ def test_a_submission_without_the_token_or_with_a_wrong_one_is_refused(
     assert not (tmp_path / "results").exists()
 
 
+def wait_for_metric(head: Head, name: str) -> str:
+    """All metrics of the head's node, as Prometheus reads them, once that one is there."""
+    ends_at = time.monotonic() + 60
+    while time.monotonic() < ends_at:
+        with urllib.request.urlopen(head.metrics, timeout=10) as reply:
+            text = str(reply.read(), "utf-8")
+        if name in text:
+            return text
+        time.sleep(0.5)
+    raise AssertionError(f"{name} is not among\n{text[-3000:]}")
+
+
 @pytest.mark.slow
-def test_ctrl_c_leaves_the_job_running_and_says_how_to_end_it(
+def test_a_running_job_is_measured_and_ctrl_c_leaves_it_running(
     head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     following = subprocess.Popen(
-        sweep_on(head, tmp_path, "--set", "trial.epochs=2000"),
+        sweep_on(head, "--set", "trial.epochs=2000"),
         cwd=tmp_path,
         env={**head.env, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
@@ -198,13 +224,15 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_end_it(
     assert following.stderr is not None
     heard = following.stderr.readline()
     job_id = heard.split()[1]
-    time.sleep(2)
+    text = wait_for_metric(head, "ray_raylab_val_accuracy")
+    assert re.search(r'ray_raylab_val_accuracy\{[^}]*trial="lr=0\.01"', text)
+    assert re.search(r'ray_raylab_trials\{[^}]*state="running"[^}]*\} 2', text)
+    assert "ray_raylab_train_images_per_s" in text
     following.send_signal(signal.SIGINT)
     told = following.stderr.read()
     assert following.wait(30) == 130
     assert f"ray job stop --address {head.url} {job_id}" in told
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", head.env["RAY_AUTH_TOKEN"])
-    client = JobSubmissionClient(head.url)
+    client = JobSubmissionClient(head.url, headers=token_header())
     assert not client.get_job_status(job_id).is_terminal()
     client.stop_job(job_id)

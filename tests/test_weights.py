@@ -44,6 +44,7 @@ def test_the_weights_of_a_package_are_in_the_model() -> None:
     for (name, tensor), other in zip(loaded.items(), given.values(), strict=True):
         assert torch.equal(tensor, other) or name.startswith("classifier"), name
     assert loaded["classifier.weight"].shape == (7, 1280)
+    assert not loaded["classifier.weight"].any()  # new, and as yet of no opinion
     assert normalization(TrialConfig.model_validate(LITE0)) == ((0.5,) * 3, (0.5,) * 3)
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from raylab.analysis.axes import find_axes
 from raylab.analysis.effects import Effect, Predictions, interactions
 from raylab.analysis.evidence import Evidence
 from raylab.analysis.finding import Confidence, Finding, Severity, points, signed, span
 from raylab.analysis.importance import importances
-from raylab.analysis.verdicts import Verdict, judge
+from raylab.analysis.verdicts import Verdict, judge, without_copies
 
 METRIC = "compared_accuracy"
 NUM_INTERACTIONS = 3
@@ -141,17 +142,12 @@ def _effect_text(effect: Effect) -> str:
 
 def _interactions(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Finding]:
     """The largest clear ones, one per two axes."""
-    asked = [
-        verdict.axis
-        for verdict in verdicts
-        if verdict.effects
-        and verdict.kind != "dead"
-        and len(verdict.axis.levels) <= MAX_INTERACTION_LEVELS
-    ]
+    frame = without_copies(evidence.compared, evidence.compared, verdicts).reset_index(drop=True)
+    axes = find_axes(frame)
+    paired = {verdict.axis.name for verdict in verdicts if verdict.effects}
+    asked = [a for a in axes if a.name in paired and len(a.levels) <= MAX_INTERACTION_LEVELS]
     found: dict[tuple[str, str], Finding] = {}
-    for known in interactions(
-        evidence.compared, evidence.axes, asked, METRIC, _predictions(evidence)
-    ):
+    for known in interactions(frame, axes, asked, METRIC, _predictions(evidence)):
         clear = known.estimate.is_clear and abs(known.estimate.value) >= WORTH_NAMING
         if not clear or known.axes in found or len(found) == NUM_INTERACTIONS:
             continue

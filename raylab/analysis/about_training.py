@@ -1,6 +1,7 @@
 """Why does it stop here: too little or too much learned, more epochs, the luck of the seed."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from raylab.analysis.curves import MIN_EPOCHS, extrapolate, last_trend
 from raylab.analysis.evidence import Evidence
 from raylab.analysis.finding import Finding, Severity, points, signed, span
 from raylab.analysis.seeds import seed_spread
+from raylab.analysis.verdicts import Verdict, without_copies
 from raylab.results.record import CONFIG_COLUMNS
 
 WIDE_GAP = 0.1
@@ -111,9 +113,9 @@ def curve_findings(evidence: Evidence) -> list[Finding]:
     return [Finding("curve", sentence, numbers, severity, "medium")]
 
 
-def seed_findings(evidence: Evidence) -> list[Finding]:
+def seed_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Finding]:
     """How far the seed alone moves the accuracy, and how many configs that leaves in doubt."""
-    complete = evidence.complete
+    complete = without_copies(evidence.complete, evidence.compared, verdicts)
     same = [name for name in CONFIG_COLUMNS if name in complete and name != "seed"]
     spread = seed_spread(complete, same, "val_accuracy")
     if spread is None:

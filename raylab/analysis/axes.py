@@ -48,8 +48,20 @@ def find_axes(frame: pd.DataFrame) -> list[Axis]:
 
 def contexts(frame: pd.DataFrame, axes: Sequence[Axis], varied: Sequence[Axis]) -> "pd.Series[int]":
     """Per trial its context: trials of one agree in all but the varied axes, seed and fold too."""
-    fixed = [axis.codes for axis in axes if axis not in varied]
-    fixed += [_codes(frame[name]) for name in REPEATS if name in frame]
+    repeats = [_codes(frame[name]) for name in REPEATS if name in frame]
+    return _grouped(frame, [*_fixed(axes, varied), *repeats])
+
+
+def settings(frame: pd.DataFrame, axes: Sequence[Axis], varied: Sequence[Axis]) -> "pd.Series[int]":
+    """The same without seed and fold: contexts of one setting repeat each other."""
+    return _grouped(frame, _fixed(axes, varied))
+
+
+def _fixed(axes: Sequence[Axis], varied: Sequence[Axis]) -> list["pd.Series[int]"]:
+    return [axis.codes for axis in axes if axis not in varied]
+
+
+def _grouped(frame: pd.DataFrame, fixed: list["pd.Series[int]"]) -> "pd.Series[int]":
     if not fixed:
         return pd.Series(0, index=frame.index)
     keys = pd.concat(fixed, axis=1, keys=[str(i) for i in range(len(fixed))])

@@ -51,7 +51,7 @@ def diagnose(evidence: Evidence) -> Diagnosis:
         *about_labels,
         *fit_findings(evidence, 1.0 if quality is None else quality.ceiling),
         *curve_findings(evidence),
-        *seed_findings(evidence),
+        *seed_findings(evidence, verdicts),
         *axis_findings(evidence, verdicts),
         *class_findings(evidence, quality),
         *image_findings(evidence),

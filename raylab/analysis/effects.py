@@ -1,8 +1,10 @@
 """From matched trials to what an axis changes: paired differences with intervals, interactions.
 
 Two trials are a pair if they agree in everything but the axis, the seed included. An interval has
-two parts: between pairs (seeds, and contexts in which the axis matters more or less), and the
-validation images, which all pairs share, so that more pairs do not make them less random.
+two parts: the repeats (the same pair under other seeds and folds; where nothing was repeated, all
+pairs, so that it also holds how unlike the settings are), and the validation images, which all
+pairs share, so that more pairs do not make them less random. The mean is over this sweep's own
+settings.
 """
 
 import itertools
@@ -15,13 +17,16 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import norm, t
 
-from raylab.analysis.axes import Axis, contexts
+from raylab.analysis.axes import Axis, contexts, settings
 from raylab.analysis.predictions import TrialPredictions
 
 DEAD_COLUMNS = ("val_accuracy", "val_loss", "val_macro_f1", "train_loss", "train_accuracy")
 NO_DIFFERENCE = 0.003
 """An effect whose interval lies within ± this (0.3 points) makes no difference."""
+MIN_REPEATS = 2
+"""Degrees of freedom below which the spread within settings says nothing."""
 
+Floats = npt.NDArray[np.float64]
 Predictions = Mapping[str, TrialPredictions]
 
 
@@ -73,6 +78,20 @@ class Interaction:
     estimate: Estimate
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Which trials stand against which."""
+
+    rows: npt.NDArray[np.int64]
+    """(P, M): positions in the frame; each row a pair, or a square."""
+    signs: Floats
+    """(M,): how the trials of a row are added."""
+    settings: npt.NDArray[np.int64]
+    """(P,): rows of one setting differ in seed and fold only."""
+    num_compared: int = 1
+    """Comparisons whose intervals are to hold together."""
+
+
 def effects(
     frame: pd.DataFrame,
     axes: Sequence[Axis],
@@ -94,7 +113,9 @@ def effects(
             pairs = square[[a, b]].dropna().astype(int).to_numpy()
             if len(pairs):
                 signs = np.array([-1.0, 1.0])
-                estimate = contrast(frame, pairs, signs, metric, predictions, len(level_pairs))
+                same_setting = settings(frame, axes, [axis]).to_numpy()[pairs[:, 0]]
+                comparison = Comparison(pairs, signs, same_setting, len(level_pairs))
+                estimate = contrast(frame, comparison, metric, predictions)
                 same = _is_identical(frame, pairs)
                 levels = axis.levels[a], axis.levels[b]
                 found[axis.name].append(Effect(axis.name, *levels, estimate, same))
@@ -127,7 +148,9 @@ def interactions(
     found = []
     for f, g, (a, b, c, d), rows in squares:
         signs = np.array([1.0, -1.0, -1.0, 1.0])  # (b - a at d) - (b - a at c)
-        estimate = contrast(frame, rows, signs, metric, predictions, len(squares))
+        same_setting = settings(frame, axes, [f, g]).to_numpy()[rows[:, 0]]
+        comparison = Comparison(rows, signs, same_setting, len(squares))
+        estimate = contrast(frame, comparison, metric, predictions)
         at_c_a, at_c_b, at_d_a, at_d_b = frame[metric].to_numpy()[rows].mean(axis=0)
         levels = (f.levels[a], f.levels[b]), (g.levels[c], g.levels[d])
         axes_names = f.name, g.name
@@ -136,31 +159,35 @@ def interactions(
 
 
 def contrast(
-    frame: pd.DataFrame,
-    rows: npt.NDArray[np.int64],
-    signs: npt.NDArray[np.float64],
-    metric: str,
-    predictions: Predictions,
-    num_compared: int = 1,
+    frame: pd.DataFrame, comparison: Comparison, metric: str, predictions: Predictions
 ) -> Estimate:
-    """The mean over rows (P, M), positions in the frame, of the metric's sum with `signs` (M,).
-
-    With P = 1 the seeds' part is unknown, and so is the interval.
-    """
+    """The mean of the metric's signed sums; one row alone tells nothing of repeats: no interval."""
+    rows, signs = comparison.rows, comparison.signs
     values = frame[metric].to_numpy(dtype=np.float64)[rows] @ signs
     mean, num = float(values.mean()), len(values)
     if num < 2:
         return Estimate(mean, math.nan, math.nan, num)
-    tail = 0.025 / num_compared
-    between = float(t.isf(tail, num - 1) * values.std(ddof=1) / math.sqrt(num))
+    tail = 0.025 / comparison.num_compared
+    variance, df = _repeat_variance(values, comparison.settings)
+    repeats = float(t.isf(tail, df)) * math.sqrt(variance / num)
     trial_ids = frame["trial_id"].to_numpy()[rows]
     images = float(norm.isf(tail)) * image_error(trial_ids, signs, predictions)
-    half = math.hypot(between, images)
+    half = math.hypot(repeats, images)
     return Estimate(mean, mean - half, mean + half, num)
 
 
+def _repeat_variance(values: Floats, setting: npt.NDArray[np.int64]) -> tuple[float, int]:
+    """Variance of one value and its degrees of freedom; within settings if those were repeated."""
+    df = len(values) - len(np.unique(setting))
+    if df < MIN_REPEATS:
+        return float(values.var(ddof=1)), len(values) - 1
+    _, places = np.unique(setting, return_inverse=True)
+    means = np.bincount(places, values) / np.bincount(places)
+    return float(((values - means[places]) ** 2).sum() / df), df
+
+
 def image_error(
-    trial_ids: npt.NDArray[np.object_], signs: npt.NDArray[np.float64], predictions: Predictions
+    trial_ids: npt.NDArray[np.object_], signs: Floats, predictions: Predictions
 ) -> float:
     """Standard error of the mean contrast that the choice of validation images alone makes.
 
@@ -172,7 +199,7 @@ def image_error(
     if not known:
         return 0.0
     ids: list[npt.NDArray[np.str_]] = []
-    values: list[npt.NDArray[np.float64]] = []
+    values: list[Floats] = []
     for row in known:
         trials = [predictions[trial_id] for trial_id in row]
         right = [trial.correct for trial in trials]
@@ -187,9 +214,7 @@ def image_error(
     return float(means.std(ddof=1) / math.sqrt(len(means)))
 
 
-def _unpaired_error(
-    right: Sequence[npt.NDArray[np.bool_]], signs: npt.NDArray[np.float64]
-) -> float:
+def _unpaired_error(right: Sequence[npt.NDArray[np.bool_]], signs: Floats) -> float:
     shares = zip(right, signs, strict=True)
     return math.sqrt(sum(s**2 * r.mean() * (1 - r.mean()) / len(r) for r, s in shares))
 

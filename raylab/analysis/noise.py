@@ -28,7 +28,7 @@ BIAS_PENALTY = 0.1
 PSEUDO_COUNT = 1.0  # images per true class, spread over the given ones: no zero in the matrix
 SMALLEST_PROB = 1e-4  # below, a model's log probability is bravado
 FLATTEST = 2 * BIAS_PENALTY  # the smallest curvature that the penalties alone would give
-UNMIXED_FLOOR = 0.01  # smallest probability after taking the noise out: less overstates the noise
+UNMIXED_FLOOR = 0.01  # after taking the noise out; 0.003 sees more noise than there is, 0.03 less
 SMALLEST_SINGULAR = 0.1  # of the largest: what the noise has wiped out is not blown up again
 MAX_STEPS = 300
 

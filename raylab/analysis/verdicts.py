@@ -6,7 +6,7 @@ from typing import Literal
 
 import pandas as pd
 
-from raylab.analysis.axes import Axis
+from raylab.analysis.axes import Axis, find_axes
 from raylab.analysis.effects import Effect, Predictions, effects
 
 Kind = Literal["dead", "nothing", "matters", "unclear", "unpaired"]
@@ -51,6 +51,31 @@ def judge(
     frame: pd.DataFrame, axes: Sequence[Axis], metric: str, predictions: Predictions
 ) -> list[Verdict]:
     """One verdict per axis, in the axes' order."""
+    verdicts = _verdicts(frame, axes, metric, predictions)
+    alive = without_copies(frame, frame, verdicts).reset_index(drop=True)
+    if len(alive) == len(frame):
+        return verdicts
+    again = {v.axis.name: v for v in _verdicts(alive, find_axes(alive), metric, predictions)}
+    return [v if v.kind == "dead" else again.get(v.axis.name, v) for v in verdicts]
+
+
+def without_copies(
+    trials: pd.DataFrame, judged: pd.DataFrame, verdicts: Sequence[Verdict]
+) -> pd.DataFrame:
+    """The trials at the first level of every dead wire: its others repeat them, no new evidence.
+
+    judged: the frame that the verdicts were made on.
+    """
+    for verdict in verdicts:
+        if verdict.kind == "dead":
+            first = judged.loc[verdict.axis.codes == 0, "trial_id"]
+            trials = trials[trials["trial_id"].isin(first)]
+    return trials
+
+
+def _verdicts(
+    frame: pd.DataFrame, axes: Sequence[Axis], metric: str, predictions: Predictions
+) -> list[Verdict]:
     few = [axis for axis in axes if len(axis.levels) <= MAX_LEVELS]
     found = effects(frame, axes, few, metric, predictions)
     return [_verdict(frame, axis, metric, tuple(found.get(axis.name, ()))) for axis in axes]

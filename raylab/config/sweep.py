@@ -75,6 +75,8 @@ class Resources(Value):
     trial_timeout_minutes: Annotated[StrictFloat, Field(gt=0)] | None = None
     """A trial of which no epoch ends for so long has failed, and its process is ended; None = wait
     for ever. Give it several times what the slowest epoch takes, with its first start."""
+    max_concurrent: Annotated[StrictInt, Field(ge=1)] | None = None
+    """Trials side by side at most: leaves room on a cluster for others. None = all that fit."""
     usd_per_hour: Annotated[StrictFloat, Field(ge=0)] | None = None
     """Price of all the machines together, for `budget.usd`."""
 

@@ -214,7 +214,8 @@ class TrialConfig(Value):
     """Any timm classifier, or `cnn`, the small plain baseline."""
     pretrained: StrictBool | StrictStr = False
     """False, true (timm's weights), a weights file (safetensors or torch weights-only), or
-    `package:NAME`, the file inside an installed package (such as raylab[weights] installs)."""
+    `package:NAME`, the file inside an installed package (such as raylab[weights] installs). A
+    classifier for other classes begins at zero."""
     pretrained_digest: Annotated[StrictStr, Field(pattern="^([0-9a-f]{16})?$")] = ""
     """Start of the SHA-256 of that file's content. Left out, it is filled in when a sweep is
     planned, so that another content is another trial."""

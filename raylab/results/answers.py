@@ -61,7 +61,7 @@ def _wide(
     probs: npt.NDArray[np.float32],
     order: npt.NDArray[np.int64],
 ) -> pd.DataFrame:
-    columns = {"image": list(files), "label": [classes[k] for k in order[:, 0]]}
+    columns = {"image": list(files), "label": [classes[k] for k in order[:, 0].tolist()]}
     shares = {f"p_{name}": probs[:, k] for k, name in enumerate(classes)}
     return pd.DataFrame(columns | shares)
 
@@ -77,7 +77,7 @@ def _long(
         {
             "image": np.repeat(np.array(files, dtype=object), num_ranks),
             "rank": np.tile(np.arange(1, num_ranks + 1), len(files)),
-            "label": [classes[k] for k in order.ravel()],
+            "label": [classes[k] for k in order.ravel().tolist()],
             "probability": np.take_along_axis(probs, order, 1).ravel(),
         }
     )

@@ -10,9 +10,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import ray
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 
+import raylab
 from raylab.config.sweep import Resources
 from raylab.errors import CannotFinish, Problem, Refused
 
@@ -36,6 +40,7 @@ RAY_SWITCHES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": str(MIN_SLOTS_OF_GROWING),
     "TUNE_RESULT_BUFFER_LENGTH": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -91,6 +96,7 @@ def connected(address: str | None) -> Iterator[Capacity]:
     warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
     quiet_ray()
     on_sigterm = signal.getsignal(signal.SIGTERM)
+    ships = address is not None and RAY_JOB_CONFIG_JSON_ENV_VAR not in os.environ  # a job has it
     try:
         if address:
             check_reachable(address)
@@ -99,7 +105,7 @@ def connected(address: str | None) -> Iterator[Capacity]:
             configure_logging=False,
             log_to_driver=False,
             include_dashboard=False if address is None else None,
-            runtime_env={"env_vars": RAY_SWITCHES},
+            runtime_env={"env_vars": RAY_SWITCHES, **(with_raylab() if ships else {})},
             num_cpus=os.cpu_count() if address is None else None,
         )
     except (OSError, RuntimeError, ValueError) as error:
@@ -115,6 +121,14 @@ def connected(address: str | None) -> Iterator[Capacity]:
         yield capacity_now()
     finally:
         ray.shutdown()
+
+
+def with_raylab() -> dict[str, Any]:
+    """The runtime environment that brings the caller's own raylab to every node of a cluster."""
+    return {
+        "py_modules": [str(Path(raylab.__file__).parent)],
+        "excludes": ["**/__pycache__", "*.pyc"],
+    }
 
 
 def check_reachable(address: str) -> None:
@@ -171,7 +185,7 @@ def slot_for(resources: Resources, capacity: Capacity) -> Slot:
         wants = each if workers == 1 else f"{workers} x {each}"
         text = f"one trial wants {wants}, Ray has {has}; lower workers, cpus or gpus"
         raise Refused([Problem("resources", text)], "the resources")
-    return Slot(workers, cpus, gpus, num_slots)
+    return Slot(workers, cpus, gpus, min(num_slots, resources.max_concurrent or num_slots))
 
 
 def places(node: tuple[float, float], cpus: float, gpus: float) -> int:

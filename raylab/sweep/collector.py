@@ -139,6 +139,7 @@ class Collector(Callback):
         failure = self.failure(trial, story)
         running.num_restarts += 1
         running.num_own_failures += failure.is_own
+        self.view.note(f"{trial.config['trial_id']}: {failure.text}; it is started again")
         trial.config["num_restarts"] = running.num_restarts
         if running.num_own_failures > MAX_RESTARTS or running.num_restarts > MAX_LOSSES:
             running.num_restarts -= 1

@@ -28,11 +28,13 @@ from raylab.storage import Folder
 from raylab.sweep.cluster import Capacity, Slot, connected, image_memory_bytes, slot_for
 from raylab.sweep.collector import Collector, outcome_of
 from raylab.sweep.lock import held
+from raylab.sweep.metrics import MeteredView
 from raylab.sweep.packing import heaviest, packed_slot, probe, sentence, wants_probe
 from raylab.sweep.plan import Plan, possible_values, reusable_records
-from raylab.sweep.progress import View, make_view
+from raylab.sweep.progress import View, make_view, short_name
 from raylab.sweep.queue import ListProposer, OptunaProposer, Outcome, Proposer, TrialQueue
 from raylab.sweep.shards import Images, Variants, dataset_of
+from raylab.sweep.shared_storage import refuse_unshared
 from raylab.sweep.trial import Shared, run_trial
 
 
@@ -89,6 +91,8 @@ def run_sweep(sweep: SweepConfig, options: Options) -> Outcomes:
     try:
         view.note(f"{sweep.name}: {plan.source.table.num_rows:,} images, {plan.num_trials} trials")
         with held(results), connected(options.address) as capacity:
+            if options.address:
+                view = MeteredView(view, sweep.name, plan.fields)
             return Sweeping(plan, results, options, view, capacity).run()
     finally:
         view.close()
@@ -114,13 +118,11 @@ class Sweeping:
         self.image_memory_bytes = image_memory_bytes(self.sweep.resources, capacity)
         self.begun_at = time.monotonic()
         self.write_split = cache(self._write_split)
-        if capacity.num_nodes > 1 and results.folder.is_local:
-            view.note(
-                f"{results.location} must be on storage that all {capacity.num_nodes} nodes share"
-            )
 
     def run(self) -> Outcomes:
         """Everything, from the images to the gathered leaderboard."""
+        prepared = cache_folder(self.results.location)
+        refuse_unshared(self.results.folder, prepared, self.plan.source, self.capacity)
         variants, self.images = self.prepare()
         self.check_splits()
         self.pack_gpus()
@@ -162,6 +164,11 @@ class Sweeping:
             self.results.flush()
         records = (*reused.values(), *collector.records)
         return Outcomes(records, interrupted, collector.advice)
+
+    def name_of(self, trial: Any) -> str:
+        """A Tune trial by what tells it from the others."""
+        config = TrialConfig.model_validate(trial.config["config"])
+        return short_name(config.flat(), self.plan.fields)
 
     def pack_gpus(self) -> None:
         """`gpus: auto`: let as many trials share a GPU as a probe of the heaviest ones allows."""
@@ -300,6 +307,8 @@ class Sweeping:
                 scheduler=scheduler_of(self.sweep, self.plan.configs()),
                 num_samples=-1,
                 max_concurrent_trials=self.slot.num_slots,
+                trial_name_creator=self.name_of,
+                trial_dirname_creator=lambda trial: f"{trial.config['trial_id']}_{trial.trial_id}",
                 # A pruned worker group ends with its actor; one process trains on.
                 reuse_actors=self.slot.workers == 1,
             ),

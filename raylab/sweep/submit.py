@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import os
 import shlex
 import socket
 import sys
@@ -11,20 +12,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import yaml
 from aiohttp import ClientError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-import raylab
 from raylab.config.identity import digest
 from raylab.config.sweep import SweepConfig
 from raylab.errors import CannotFinish, Problem, Refused
 from raylab.results.directory import ResultsDirectory
-from raylab.storage import Folder
+from raylab.sweep.cluster import with_raylab
 from raylab.sweep.fetch import BrokenParcel, Parcel
+from raylab.sweep.reach import out_of_reach
 
 GRID = "grid.yaml"
 # What a cluster has of a caller's local results; `~` is the home of the head's user.
@@ -53,7 +53,9 @@ def submit_sweep(
     Raises Refused where the cluster could not reach the images, CannotFinish where it is not
     reached itself, KeyboardInterrupt for Ctrl-C, which leaves the job running.
     """
-    refuse_unreachable(sweep)
+    problems = list(out_of_reach(sweep))
+    if problems:
+        raise Refused(problems, "the request")
     results = ResultsDirectory(location)
     there = results.location
     if results.folder.is_local:
@@ -62,7 +64,8 @@ def submit_sweep(
     for name in RAY_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     with reaching(address):
-        job = Job.start_or_find(JobSubmissionClient(address), sweep, there, flags, tell)
+        client = JobSubmissionClient(address, headers=token_header())
+        job = Job.start_or_find(client, sweep, there, flags, tell)
     try:
         with reaching(address, job.id):
             ended = job.follow(tell)
@@ -175,37 +178,16 @@ def fetch(client: JobSubmissionClient, there: str, results: ResultsDirectory) ->
     return num_files
 
 
-def with_raylab() -> dict[str, Any]:
-    """The runtime environment that makes the caller's own raylab importable on every node."""
-    return {
-        "py_modules": [str(Path(raylab.__file__).parent)],
-        "excludes": ["**/__pycache__", "*.pyc"],
-    }
+def token_header() -> dict[str, str]:
+    """The cluster's token, where this user has one.
 
-
-def refuse_unreachable(sweep: SweepConfig) -> None:
-    """Refused where images or weights lie on this machine, which a cluster does not see."""
-    problems = []
-    is_toy = sweep.data == "toy" or sweep.data.startswith("toy:")
-    if not is_toy and Folder(sweep.data).is_local:
-        text = (
-            f"{sweep.data} is on this machine, which the cluster does not see; copy it to storage "
-            "that both reach (aws s3 cp --recursive …) and give --data s3://…"
-        )
-        problems.append(Problem("data", text))
-    axes = [sweep.axes, *sweep.zip]
-    weights = [sweep.trial.get("pretrained")]
-    weights += [v for axis in axes for v in _values(axis.get("pretrained"))]
-    for given in weights:
-        if isinstance(given, str):
-            text = f"the weights file {given} is on this machine, which the cluster does not see"
-            problems.append(Problem("pretrained", text))
-    if problems:
-        raise Refused(problems, "the request")
-
-
-def _values(axis: Any) -> Sequence[Any]:
-    return axis if isinstance(axis, tuple) else ()
+    Ray's own client sends it only where RAY_AUTH_MODE=token stood before ray was imported.
+    """
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
+    token = os.environ.get("RAY_AUTH_TOKEN", "")
+    if not token and Path(path).is_file():
+        token = Path(path).read_text(encoding="utf-8")
+    return {"Authorization": f"Bearer {token.strip()}"} if token.strip() else {}
 
 
 def refuse_other_results(results: ResultsDirectory, there: str) -> None:
@@ -248,7 +230,7 @@ def reaching(address: str, job_id: str | None = None) -> Iterator[None]:
     except AuthenticationError as error:
         raise CannotFinish(
             f"the cluster at {address} wants its token: bring its ~/.ray/auth_token here, "
-            f"or set RAY_AUTH_TOKEN (with RAY_AUTH_MODE=token){going_on}"
+            f"or set RAY_AUTH_TOKEN{going_on}"
         ) from error
     except (ClientError, OSError, RuntimeError) as error:
         raise CannotFinish(

@@ -81,7 +81,8 @@ def run_trial(params: dict[str, Any], shared: Shared) -> None:
     Raises only what a retry can heal; a config that cannot train reports `error_kind`, `error`.
     """
     if "given_up" in params:  # one process more, only to say so: Tune itself would not stop
-        return ray.tune.report(params["given_up"])
+        ray.tune.report(params["given_up"])
+        return
     time.sleep(pause_before(params.get("num_restarts", 0)))
     if not gc.get_freeze_count():  # what the imports left is no trial's garbage: 0.3 s a search
         gc.freeze()

@@ -67,8 +67,9 @@ def generalised_cross_entropy(
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
     """(1 - p ** q) / q, summed (Zhang and Sabuncu 2018)."""
-    powers = (q * functional.log_softmax(logits, 1)).exp()  # unlike p ** q, smooth at p = 0
-    return (_soft(logits, targets, weights, label_smoothing) * (1 - powers)).sum() / q
+    # Unlike p ** q, expm1 is smooth at p = 0 and exact for small q.
+    missing = -torch.expm1(q * functional.log_softmax(logits, 1))
+    return (_soft(logits, targets, weights, label_smoothing) * missing).sum() / q
 
 
 def _soft(

@@ -11,7 +11,7 @@ from timm.layers.drop import DropPath
 from torch import nn
 
 from raylab.config.trial import TrialConfig
-from raylab.training.layers import freeze, freeze_batchnorm
+from raylab.training.layers import freeze, freeze_batchnorm, zero_classifier
 from raylab.training.weights import load_pretrained
 
 PLAIN_MEAN, PLAIN_STD = 0.5, 0.25
@@ -81,7 +81,7 @@ def _timm(config: TrialConfig, num_classes: int) -> nn.Module:
     if known is not None and known.fixed_input_size:
         options["img_size"] = config.image_size
     try:
-        return timm.create_model(
+        model: nn.Module = timm.create_model(
             config.model,
             pretrained=config.pretrained is True,
             in_chans=config.channels,
@@ -90,6 +90,9 @@ def _timm(config: TrialConfig, num_classes: int) -> nn.Module:
         )
     except TypeError as error:
         raise ValueError(f"model {config.model} does not take an option: {error}") from error
+    if config.pretrained is True and known is not None and known.num_classes != num_classes:
+        zero_classifier(model)
+    return model
 
 
 def _check_dropout(model: nn.Module, config: TrialConfig) -> None:

@@ -11,7 +11,7 @@ from timm.models import adapt_input_conv
 from torch import nn
 
 from raylab.config.weights import PACKAGE, weights_digest, weights_path
-from raylab.training.layers import classifier_names, is_below
+from raylab.training.layers import classifier_names, is_below, zero_classifier
 
 Weights = dict[str, torch.Tensor]
 
@@ -75,7 +75,7 @@ def in_order(weights: Weights, wanted: Weights) -> Weights:
 
 
 def load_weights(model: nn.Module, weights: Weights, path: Path, channels: int) -> None:
-    """Strict but for the classifier, which stays new where its shape differs, and for the first
+    """Strict but for the classifier, which begins at zero where its shape differs, and the first
     convolution, which is summed or repeated to `channels` (as timm does).
     """
     wanted = model.state_dict()
@@ -100,6 +100,8 @@ def load_weights(model: nn.Module, weights: Weights, path: Path, channels: int) 
     if any(unfit.values()):
         raise ValueError(_mismatch(path, unfit))
     model.load_state_dict(fitting, strict=False)
+    if any(is_below(name, heads) and name not in fitting for name in wanted):
+        zero_classifier(model)
 
 
 def _mismatch(path: Path, unfit: dict[str, list[str]]) -> str:

@@ -1,0 +1,75 @@
+"""A running sweep as metrics of the Ray cluster, for its dashboard, Prometheus and Grafana."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from ray.util.metrics import Gauge
+
+from raylab.config.trial import TrialConfig
+from raylab.results.record import Record
+from raylab.sweep.progress import View, short_name
+
+
+class MeteredView:
+    """Hands every event on to a view and keeps the gauges. Ray writes `ray_` before their names.
+
+    raylab_val_accuracy {sweep, trial}: after the latest epoch, 0..1.
+    raylab_train_images_per_s {sweep}: of all running trials together.
+    raylab_trials {sweep, state}: running, complete, pruned, failed.
+    """
+
+    def __init__(self, view: View, sweep: str, fields: Sequence[str]) -> None:
+        self.view, self.fields = view, tuple(fields)
+        self.names: dict[str, str] = {}
+        self.speeds: dict[str, float] = {}
+        self.states: Counter[str] = Counter()
+        tags = {"sweep": sweep}
+        accuracy = Gauge(
+            "raylab_val_accuracy", "Validation accuracy after an epoch.", ("sweep", "trial")
+        )
+        speed = Gauge("raylab_train_images_per_s", "Of all running trials.", ("sweep",))
+        trials = Gauge("raylab_trials", "Trials by state.", ("sweep", "state"))
+        self.accuracy, self.speed, self.trials = (
+            gauge.set_default_tags(tags) for gauge in (accuracy, speed, trials)
+        )
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        self.view.preparing(what, done, total)
+
+    def planned(self, total: int, reused: Sequence[Record], slots: int, epochs: int) -> None:
+        self.view.planned(total, reused, slots, epochs)
+        self.states.update(record.status for record in reused)
+        self.count()
+
+    def started(self, trial_id: str, config: TrialConfig) -> None:
+        self.view.started(trial_id, config)
+        self.names[trial_id] = short_name(config.flat(), self.fields)
+        self.states["running"] += 1
+        self.count()
+
+    def epoch(self, trial_id: str, row: dict[str, Any]) -> None:
+        self.view.epoch(trial_id, row)
+        self.accuracy.set(row["val_accuracy"], {"trial": self.names[trial_id]})
+        self.speeds[trial_id] = row["train_images_per_s"]
+        self.speed.set(sum(self.speeds.values()))
+
+    def ended(self, record: Record) -> None:
+        self.view.ended(record)
+        self.names.pop(record.trial_id, None)
+        self.speeds.pop(record.trial_id, None)
+        self.speed.set(sum(self.speeds.values()))
+        self.states["running"] -= 1
+        self.states[record.status] += 1
+        self.count()
+
+    def note(self, text: str) -> None:
+        self.view.note(text)
+
+    def close(self) -> None:
+        self.view.close()
+
+    def count(self) -> None:
+        """Set the number of trials in every state that was seen."""
+        for state, number in self.states.items():
+            self.trials.set(number, {"state": state})

@@ -1,0 +1,170 @@
+"""A kept model says of files what it said of the same images in its trial; exports say it too."""
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from raylab.cli import app
+from raylab.config.trial import TrialConfig
+from raylab.errors import Refused
+from raylab.images.toy import write_folder
+from raylab.results.directory import ResultsDirectory
+from raylab.sweep.kept import find_kept
+from raylab.training.checkpoint import KeptModel, load_model, save_model
+from raylab.training.epoch import Best
+from raylab.training.loop import train
+from raylab.training.model import build_model
+from raylab.training.predict import predict_files
+from raylab.training.worker import Collective, TrainingData
+
+torch.set_num_threads(1)
+
+CPU = torch.device("cpu")
+CLASSES = ("angry", "기쁨", "sad")
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Toy faces at twice the size that models look at, and what is no image among them."""
+    folder = tmp_path_factory.mktemp("faces")
+    write_folder(folder / "faces", num=70, wrong=0.0, seed=0)
+    (folder / "junk.png").write_bytes(b"no image")
+    return folder
+
+
+def kept(folder: Path, **fields: object) -> KeptModel:
+    """An untrained model as `raylab sweep` keeps one."""
+    given = {"model": "cnn", "image_size": 24, "channels": 1} | fields
+    config = TrialConfig.model_validate(given)
+    torch.manual_seed(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_model(folder, config, CLASSES, build_model(config, len(CLASSES)).state_dict())
+    return load_model(folder)
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_files_get_the_very_probabilities_that_the_sweep_stored(finished: Path) -> None:
+    results = ResultsDirectory(finished / "results")
+    paths = {row["image_id"]: row["path"] for row in results.images().to_pylist()}
+    for trial_id in sorted(results.checkpoint_ids()):
+        stored = results.predictions(trial_id)
+        files = [str(finished / paths[image]) for image in stored["image_id"].to_pylist()]
+        found = predict_files(load_model(results.checkpoint(trial_id)), files, CPU)
+        wanted = np.stack([stored[f"p_{name}"].to_numpy() for name in found.classes], axis=1)
+        assert found.files == tuple(files)
+        assert found.probs == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("tta", ["none", "flip", "fivecrop", "tencrop"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_files_get_what_the_validation_said_with_any_tta(
+    tmp_path: Path, channels: int, tta: str
+) -> None:
+    """Files of the trained size come back pixel for pixel, so that validation can be repeated."""
+    side, num = 24, 40
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (num, side, side, channels), dtype=np.uint8)
+    files = []
+    for i, image in enumerate(images):
+        files.append(str(tmp_path / f"{i:02d}.png"))
+        Image.fromarray(image.squeeze()).save(files[-1])
+    config = TrialConfig.model_validate(
+        {"model": "cnn", "image_size": side, "channels": channels, "epochs": 1, "batch_size": 20}
+        | {"tta": tta, "ema_decay": 0.9, "amp": "none"}
+    )
+    rows = np.arange(num)
+    data = TrainingData(torch.from_numpy(images), rows % 3, rows[:20], rows[20:], CLASSES)
+    best = Best()
+    train(config, data, CPU, Collective(), lambda row, state: None, best=best)
+    assert best.state is not None
+    save_model(tmp_path, config, CLASSES, best.state)
+    found = predict_files(load_model(tmp_path), files[20:], CPU)
+    assert found.probs == pytest.approx(best.probs, abs=1e-6)
+
+
+def test_what_cannot_be_read_is_told_and_the_rest_predicted(faces: Path, tmp_path: Path) -> None:
+    kept(tmp_path / "model")
+    code, out, err = run(
+        *("predict", tmp_path / "model", faces / "faces", faces / "junk.png", "nowhere.jpg"),
+        *("--format", "csv"),
+    )
+    frame = pd.read_csv(StringIO(out))
+    assert code == 1
+    assert list(frame.columns) == ["image", "label", "p_angry", "p_기쁨", "p_sad"]
+    assert len(frame) == 70
+    assert frame[["p_angry", "p_기쁨", "p_sad"]].sum(axis=1).to_numpy() == pytest.approx(
+        1, abs=1e-5
+    )
+    assert err.splitlines() == [
+        f"{faces / 'junk.png'}  not an image, or of an unknown format",
+        "nowhere.jpg  cannot be read: No such file or directory",
+    ]
+
+
+def test_all_readable_is_exit_0_and_none_is_exit_2(faces: Path, tmp_path: Path) -> None:
+    kept(tmp_path / "model")
+    (tmp_path / "empty").mkdir()
+    one = next((faces / "faces").rglob("*.png"))
+    assert run("predict", tmp_path / "model", one)[0] == 0
+    code, out, err = run("predict", tmp_path / "model", faces / "junk.png", tmp_path / "empty")
+    assert (code, out) == (2, "")
+    assert "no images in it" in err
+    assert "2 problems in the images; nothing was predicted." in err
+
+
+def test_top_k_and_the_formats_agree(faces: Path, tmp_path: Path) -> None:
+    model = kept(tmp_path / "model")
+    files = sorted(str(path) for path in (faces / "faces" / "happy").iterdir())[:3]
+    probs = predict_files(model, files, CPU).probs
+    at = ("predict", tmp_path / "model", *files)
+    rows = json.loads(run(*at, "--format", "json", "--top", "2")[1])
+    long = pd.read_csv(StringIO(run(*at, "--format", "csv", "--top", "2")[1]))
+    lines = run(*at, "--top", "1")[1].splitlines()
+    for i, row in enumerate(rows):
+        ranked = np.argsort(-probs[i])
+        names = [CLASSES[k] for k in ranked[:2]]
+        assert (row["image"], row["label"]) == (files[i], names[0])
+        assert list(row["probabilities"]) == names
+        assert list(row["probabilities"].values()) == pytest.approx(probs[i][ranked[:2]], abs=1e-5)
+        assert list(long.label[2 * i : 2 * i + 2]) == names
+        assert lines[i] == f"{files[i]}  {names[0]} {probs[i].max():.3f}"
+
+
+def test_many_images_are_batched_without_a_trace(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = kept(tmp_path / "model", tta="flip")
+    whole = predict_files(model, [str(faces / "faces"), str(faces / "junk.png")], CPU)
+    monkeypatch.setattr("raylab.training.predict.IMAGES_PER_BATCH", 9)
+    parts = predict_files(model, [str(faces / "faces"), str(faces / "junk.png")], CPU)
+    assert parts.files == whole.files
+    assert parts.probs == pytest.approx(whole.probs, abs=1e-6)
+    assert parts.unreadable == whole.unreadable
+
+
+def test_a_model_is_found_by_its_folder_or_by_enough_of_its_id(finished: Path) -> None:
+    place = str(finished / "results")
+    ids = sorted(ResultsDirectory(place).checkpoint_ids())
+    kept = find_kept(place, ids[0][:8])
+    assert kept.trial_id == ids[0]
+    direct = find_kept(kept.folder.location)
+    assert (direct.folder, direct.is_final) == (kept.folder, False)
+    assert direct.results is not None
+    assert direct.results.location == place
+    with pytest.raises(Refused, match=rf"keeps {len(ids)} models; .*{ids[0]} \(val_accuracy 0\."):
+        find_kept(place)
+    with pytest.raises(Refused, match="no such trial"):
+        find_kept(place, "zzz")
+    with pytest.raises(Refused, match="holds no model"):
+        find_kept(str(finished / "faces"))
