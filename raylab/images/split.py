@@ -123,8 +123,14 @@ def _are_usable(images: pa.Table, split: SplitConfig) -> npt.NDArray[np.bool_]:
     usable = np.ones(images.num_rows, dtype=np.bool_)
     if "status" in images.column_names:
         usable &= np.array([status == "ok" for status in images["status"].to_pylist()], np.bool_)
-    if split.conflicts == "drop":
-        usable &= ~conflicting(images)
+    if split.conflicts == "keep":
+        return usable
+    if split.strategy != "given":
+        return usable & ~conflicting(images)
+    # Only `final` reads a given test split's labels: they make no conflict in train or val.
+    open_rows = np.array([side != "test" for side in images["given_split"].to_pylist()], np.bool_)
+    seen = images.filter(pa.array(open_rows))
+    usable[np.flatnonzero(open_rows)[conflicting(seen)]] = False
     return usable
 
 

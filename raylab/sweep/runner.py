@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,21 @@ class Sweeping:
         queue = TrialQueue(
             self.proposer(), self.plan.identify, recorded, self.may_start, self.sweep.metric
         )
+        collector = self.collector(queue)
+        self.announce(list(reused.values()), reusable)
+        interrupted = False
+        try:
+            if not planned or len(reused) < len(planned):
+                self.tune(self.shared(variants), queue, collector)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            self.results.flush()
+        records = (*reused.values(), *collector.records)
+        return Outcomes(records, interrupted, collector.advice)
+
+    def collector(self, queue: TrialQueue) -> Collector:
+        """The writer of records, which knows what earlier runs kept."""
         minutes = self.sweep.resources.trial_timeout_minutes
         collector = Collector(
             self.results,
@@ -153,22 +168,7 @@ class Sweeping:
             None if minutes is None else 60 * minutes,
         )
         collector.resume_kept(self.results.records())
-        self.announce(list(reused.values()), reusable)
-        interrupted = False
-        try:
-            if not planned or len(reused) < len(planned):
-                self.tune(self.shared(variants), queue, collector)
-        except KeyboardInterrupt:
-            interrupted = True
-        finally:
-            self.results.flush()
-        records = (*reused.values(), *collector.records)
-        return Outcomes(records, interrupted, collector.advice)
-
-    def name_of(self, trial: Any) -> str:
-        """A Tune trial by what tells it from the others."""
-        config = TrialConfig.model_validate(trial.config["config"])
-        return short_name(config.flat(), self.plan.fields)
+        return collector
 
     def pack_gpus(self) -> None:
         """`gpus: auto`: let as many trials share a GPU as a probe of the heaviest ones allows."""
@@ -307,7 +307,8 @@ class Sweeping:
                 scheduler=scheduler_of(self.sweep, self.plan.configs()),
                 num_samples=-1,
                 max_concurrent_trials=self.slot.num_slots,
-                trial_name_creator=self.name_of,
+                # A bound method would be pickled with the plan, all of its images and the view.
+                trial_name_creator=partial(name_of, self.plan.fields),
                 trial_dirname_creator=lambda trial: f"{trial.config['trial_id']}_{trial.trial_id}",
                 # A pruned worker group ends with its actor; one process trains on.
                 reuse_actors=self.slot.workers == 1,
@@ -331,6 +332,12 @@ class Sweeping:
         finally:
             with contextlib.suppress(OSError):  # interrupted trials may still be writing there
                 self.results.delete_scratch()
+
+
+def name_of(fields: tuple[str, ...], trial: Any) -> str:
+    """A Tune trial by what tells it from the others: its values of `fields`."""
+    config = TrialConfig.model_validate(trial.config["config"])
+    return short_name(config.flat(), fields)
 
 
 def resources_of(slot: Slot) -> Any:
