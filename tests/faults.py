@@ -63,7 +63,10 @@ class Run:
 
     def trial_pids(self) -> list[int]:
         """Of the processes in which trials run."""
-        return [pid for pid in self.pids() if b"ImplicitFunc" in command_of(pid)]
+        return self.pids_named(b"ImplicitFunc")
+
+    def pids_named(self, name: bytes) -> list[int]:
+        return [pid for pid in self.pids() if name in command_of(pid)]
 
     def pids(self) -> list[int]:
         """Every living process with the mark, this run's own included."""
@@ -73,7 +76,7 @@ class Run:
     def check_nothing_is_left(self, timeout_s: float = 30) -> None:
         deadline = time.monotonic() + timeout_s
         while left := self.pids():
-            assert time.monotonic() < deadline, [command_of(pid) for pid in left]
+            assert time.monotonic() < deadline, [command_of(pid)[:60] for pid in left]
             time.sleep(0.1)
 
 

@@ -91,7 +91,10 @@ def ray_head(place: Path, num_cpus: int = 2, *more: str, **env: str) -> Iterator
     try:
         url = f"http://127.0.0.1:{dashboard}"
         wait_for(url, token, process, place / "head.log")
-        yield Head(url, f"127.0.0.1:{gcs}", f"http://127.0.0.1:{metrics}/metrics", environment)
+        head = Head(url, f"127.0.0.1:{gcs}", f"http://127.0.0.1:{metrics}/metrics", environment)
+        while not head.num_nodes():  # its own node joins after the API answers
+            time.sleep(0.2)
+        yield head
     finally:
         end(process, session)
 

@@ -352,19 +352,17 @@ def test_a_pattern_serves_the_group_strategy():
     assert resolve_strategy(split, scan("toy:num=100")) == split
 
 
-def test_conflicting_copies_are_left_out_of_given_sides_too():
+def test_conflicting_copies_are_left_out_of_given_sides_but_test_labels_are_not_asked():
     rows = [
         ("h0", "a", None, "train"),
-        ("h0", "b", None, "test"),
+        ("h0", "b", None, "val"),
         ("h1", "a", None, "train"),
         ("h2", "a", None, "val"),
         ("h3", "a", None, "train"),
-        ("h3", "a", None, "test"),
+        ("h3", "b", None, "test"),
     ]
     sides = assign(images_of(rows), SplitConfig(strategy="given"))
     assert sides.tolist() == ["", "", "train", "val", "train", "test"]
-    kept = assign(images_of(rows), SplitConfig(strategy="given", conflicts="keep"))
-    assert kept.tolist() == [row[3] for row in rows]
 
 
 def test_folds_of_given_sides_cut_train_and_val_and_leave_test():

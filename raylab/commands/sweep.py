@@ -1,6 +1,7 @@
 """`raylab sweep`: run a grid and gather its leaderboard."""
 
 import sys
+from importlib.util import find_spec
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -80,6 +81,9 @@ def submit(
     quiet: bool,
 ) -> int:
     """The sweep as a Ray job of another cluster; its exit code."""
+    if find_spec("aiohttp") is None:
+        text = "submission needs ray[default]; pip install 'raylab[cluster]'"
+        raise Refused([Problem(f"--address {address}", text)], "the options")
     from raylab.analysis.board import show
     from raylab.results.directory import ResultsDirectory
     from raylab.sweep.submit import submit_sweep

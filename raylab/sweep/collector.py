@@ -139,12 +139,13 @@ class Collector(Callback):
         failure = self.failure(trial, story)
         running.num_restarts += 1
         running.num_own_failures += failure.is_own
-        self.view.note(f"{trial.config['trial_id']}: {failure.text}; it is started again")
-        trial.config["num_restarts"] = running.num_restarts
         if running.num_own_failures > MAX_RESTARTS or running.num_restarts > MAX_LOSSES:
             running.num_restarts -= 1
             trial.config["given_up"] = {"error_kind": failure.kind, "error": failure.text}
             trial.max_failures = 0  # should its process not even start
+            return
+        trial.config["num_restarts"] = running.num_restarts
+        self.view.note(f"{trial.config['trial_id']}: {failure.text}; it is started again")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """No other try."""
