@@ -2,13 +2,16 @@
 
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from pyarrow import fs
 
 from raylab import storage
+from raylab.errors import CannotWrite
 from raylab.storage import Folder
 
 
@@ -121,3 +124,59 @@ def test_options_of_a_uri_stay_behind_its_path() -> None:
 
 def test_pickles_as_its_location(folder: Folder) -> None:
     assert pickle.loads(pickle.dumps(folder)) == folder
+
+
+class Failing:
+    """A filesystem of which every third call is a fault of the network."""
+
+    def __init__(self, real: fs.FileSystem) -> None:
+        self.real, self.num_calls = real, 0
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            self.num_calls += 1
+            if self.num_calls % 3 == 0:
+                raise OSError("AWS Error SLOW_DOWN during PutObject operation: injected")
+            return getattr(self.real, name)(*given, **named)
+
+        return call
+
+
+@pytest.fixture
+def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Failing:
+    filesystem = Failing(fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()))
+    monkeypatch.setattr(storage, "_open", lambda location: (filesystem, "bucket/r"))
+    monkeypatch.setattr(storage, "PAUSES_S", (0.001, 0.001, 0.001))
+    return filesystem
+
+
+def test_a_remote_storage_that_fails_every_third_call_is_asked_again(failing: Failing) -> None:
+    folder = Folder("s3://bucket/r")
+    for number in range(20):
+        folder.write_json(f"records/{number}.json", {"number": number})
+    assert [folder.read_json(f"records/{n}.json")["number"] for n in range(20)] == list(range(20))
+    assert len(folder.names("records/")) == 20
+    folder.delete("records/3.json")
+    assert not folder.exists("records/3.json")
+    assert failing.num_calls > 60
+
+
+def test_a_remote_storage_that_always_fails_says_what_to_do(
+    failing: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def down(name: str, recursive: bool) -> None:
+        tries.append(name)
+        raise OSError("AWS Error NETWORK_CONNECTION: injected")
+
+    monkeypatch.setattr(failing, "create_dir", down, raising=False)
+    with pytest.raises(CannotWrite, match="the same command goes on from there"):
+        Folder("s3://bucket/r").write_bytes("a", b"x")
+    assert len(tries) == 1 + len(storage.PAUSES_S)
+
+
+def test_a_missing_file_is_not_waited_for(failing: Failing) -> None:
+    with pytest.raises(FileNotFoundError):
+        Folder("s3://bucket/r").read_bytes("none")
+    assert failing.num_calls == 1

@@ -48,6 +48,8 @@ def is_uri(location: str) -> bool:
 def read_content(file: str) -> bytes:
     """All bytes of a local path or URI; OSError where that fails."""
     if not is_uri(file):
+        if os.path.exists(file) and not os.path.isfile(file):  # a pipe or /dev/zero has no end
+            raise OSError("it is no regular file")
         return Path(file).read_bytes()
     base, mark, options = file.partition("?")  # s3://bucket/key?region=…
     parent, _, name = base.rpartition("/")

@@ -7,6 +7,7 @@ import csv
 import difflib
 import io
 import math
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,7 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raylab.errors import Problem, Refused
-from raylab.images.found import SPLIT_NAMES, Found, beside, clean_label, file_name, read_content
+from raylab.images.found import (
+    SPLIT_NAMES,
+    Found,
+    beside,
+    clean_label,
+    file_name,
+    is_uri,
+    read_content,
+)
 
 FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 MANIFEST_COLUMNS = ("path", "label", "split", "group")
@@ -32,7 +41,7 @@ def find_in_manifest(location: str) -> list[Found]:
         content = read_content(location)
     except OSError as error:
         raise _refused(
-            location, [Problem(location, f"cannot be read: {error.strerror}")]
+            location, [Problem(location, f"cannot be read: {error.strerror or error}")]
         ) from error
     is_csv = file_name(location).lower().endswith(".csv")
     columns, rows = _csv_rows(location, content) if is_csv else _parquet_rows(location, content)
@@ -77,6 +86,11 @@ def _manifest_image(location: str, row: Mapping[str, Any], has_split: bool) -> F
         raise ValueError("path is empty")
     if not label:
         raise ValueError("label is empty")
+    if is_uri(location) and leaves(path):
+        raise ValueError(
+            f"path: {path!r} leaves the folder of a manifest that lies elsewhere; paths in it are "
+            "relative to it, or URIs"
+        )
     return Found(
         path=path,
         label=label,
@@ -84,6 +98,16 @@ def _manifest_image(location: str, row: Mapping[str, Any], has_split: bool) -> F
         group=_text(row.get("group")) or None,
         given_split=_split(_text(row.get("split"))) if has_split else None,
     )
+
+
+def leaves(path: str) -> bool:
+    """Whether a manifest of someone else's would name a file of this machine, or go up.
+
+    One of this machine may do both: its owner can read those files anyway.
+    """
+    if is_uri(path):
+        return path.lower().startswith("file:")
+    return os.path.isabs(path) or ".." in path.split("/")
 
 
 def _fer2013_image(place: str, row: Mapping[str, Any]) -> Found:

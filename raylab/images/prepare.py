@@ -20,8 +20,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
+from ray.exceptions import RayError
 
-from raylab.errors import CannotFinish, Problem, Refused
+from raylab.errors import CannotFinish, CannotWrite, Problem, Refused
 from raylab.images.decode import DecodeError, decode_info
 from raylab.images.found import read_content
 from raylab.images.source import Source
@@ -204,11 +205,14 @@ def _run(jobs: list[pa.Table], writer: "_PartWriter", progress: Progress) -> tup
         dataset = ray.data.from_arrow(jobs).map_batches(
             writer, batch_size=1, batch_format="pyarrow", zero_copy_batch=True
         )
-        for row in dataset.iter_rows():
-            num_images += row["num_images"]
-            num_ok += row["num_ok"]
-            troubles += list(row["troubles"])
-            progress(num_images, total)
+        try:
+            for row in dataset.iter_rows():
+                num_images += row["num_images"]
+                num_ok += row["num_ok"]
+                troubles += list(row["troubles"])
+                progress(num_images, total)
+        except RayError as error:
+            raise _stopped(error) from error
     if troubles:
         shown = "\n".join(troubles[:MAX_SHOWN_TROUBLES])
         raise CannotFinish(
@@ -216,6 +220,17 @@ def _run(jobs: list[pa.Table], writer: "_PartWriter", progress: Progress) -> tup
             "no trial was started. Run the command again."
         )
     return num_images, num_ok
+
+
+def _stopped(error: RayError) -> CannotFinish:
+    """Why Ray Data gave up: a storage that takes no more, or what Ray says."""
+    _, mark, text = str(error).rpartition(f"{CannotWrite.__name__}: ")
+    if mark:
+        return CannotWrite(text.strip())
+    reason = str(error).strip().splitlines()[-1]
+    return CannotFinish(
+        f"the preparation of the images was lost: {reason}\nThe same command goes on from there."
+    )
 
 
 def _num_rows(job: pa.Table) -> int:

@@ -24,7 +24,8 @@ MAX_FAILED_FROM_START = 3
 # What a config can do wrong; everything else is the machine's, and another try may heal it.
 CONFIG_ERRORS = (DivergedError, ValueError, KeyError, TypeError, FileNotFoundError, RuntimeError)
 TIMEOUT, OUT_OF_MEMORY = "timeout", "OutOfMemory"
-PROCESS_DIED, NODE_LOST = "ProcessDied", "NodeLost"
+PROCESS_DIED, NODE_LOST, WEIGHTS = "ProcessDied", "NodeLost", "weights"
+_OF_WEIGHTS = ("weights file ", "package ", "pretrained: ")
 
 # In Ray's own words, since a lost process leaves no exception.
 _NODE_LOST = re.compile(r"node (has )?died|node.{0,40}(was|is) (preempted|drained|dead)", re.I)
@@ -55,6 +56,8 @@ def failure_of(error: Exception) -> Failure:
         isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error))
     ):
         kind = OUT_OF_MEMORY
+    elif text.startswith(_OF_WEIGHTS):
+        kind = WEIGHTS
     else:
         kind = type(error).__name__
     return Failure(kind, text or kind)

@@ -1,0 +1,78 @@
+"""Why a trial failed, from what was raised or from Ray's own words, and when a sweep gives up."""
+
+import pytest
+import torch
+
+from raylab.config.trial import TrialConfig
+from raylab.errors import CannotWrite
+from raylab.results.record import Record, record_from
+from raylab.sweep.failures import Failure, failure_in, failure_of, one_cause, pause_before
+from raylab.training.loop import DivergedError
+
+DEAD = """The actor died unexpectedly before finishing this task.
+\tclass_name: ImplicitFunc
+\tpid: 25999
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit
+detail: Worker unexpectedly exits with a connection error code 2. End of file. Some common causes
+include: (1) the process was killed by the OOM killer due to high memory usage, (2) …"""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (DivergedError("the loss is nan"), "diverged"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "OutOfMemory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 2 GB"), "OutOfMemory"),
+        (MemoryError(), "OutOfMemory"),
+        (ValueError("weights file 'a.pt' does not exist"), "weights"),
+        (KeyError("lr"), "KeyError"),
+    ],
+)
+def test_what_a_trial_raises_has_a_kind(error: Exception, kind: str) -> None:
+    assert failure_of(error).kind == kind
+    assert failure_of(error).text
+
+
+@pytest.mark.parametrize(
+    ("story", "kind", "is_own"),
+    [
+        (DEAD, "ProcessDied", True),
+        (
+            "The actor died unexpectedly before finishing this task.\nThe actor died because its "
+            "node has died. Node Id: 12ab",
+            "NodeLost",
+            False,
+        ),
+        ("Task was killed due to the node running low on memory.", "OutOfMemory", True),
+        ("Traceback …\n  File x\nray.exceptions.Odd: it broke", "Odd", True),
+        ("", "unknown", True),
+    ],
+)
+def test_what_ray_says_of_a_lost_process_has_a_kind(story: str, kind: str, is_own: bool) -> None:
+    failure = failure_in(story)
+    assert (failure.kind, failure.is_own) == (kind, is_own)
+    assert "Traceback" not in failure.text
+
+
+def test_a_full_storage_is_told_apart_from_a_trial_that_fails() -> None:
+    story = "ray::train()\n  File x\nraylab.errors.CannotWrite: /r/a cannot be written: full\nMend"
+    expected = Failure(CannotWrite.__name__, "/r/a cannot be written: full\nMend")
+    assert failure_in(story) == expected
+
+
+def test_restarts_wait_longer_and_longer() -> None:
+    assert [pause_before(n) for n in (0, 1, 2, 3, 9)] == [0, 2, 4, 8, 60]
+
+
+def failed(lr: float, error: str | None) -> Record:
+    kind = error and error.partition(" ")[0]
+    status = "failed" if error else "complete"
+    return record_from(TrialConfig(lr=lr), "d", "s", [], status, error_kind=kind, error=error)
+
+
+def test_three_failures_of_one_cause_are_enough_and_numbers_in_it_do_not_matter() -> None:
+    same = [failed(lr, f"diverged in epoch {n} at {lr}") for n, lr in enumerate([1, 0.5, 1e-3])]
+    assert one_cause(same[:2]) is None
+    assert one_cause(same) == "diverged: diverged in epoch 2 at 0.001"
+    assert one_cause([*same[:2], failed(0.1, "KeyError lr")]) is None
+    assert one_cause([failed(0.1, None), *same]) is None
