@@ -68,13 +68,14 @@ def test_pickles_planted_while_a_sweep_runs_are_not_executed(tmp_path: Path) -> 
     os.kill(run.trial_pids()[0], 9)
     deadline, planted = time.monotonic() + 60, 0
     while time.monotonic() < deadline and run.process.poll() is None:
-        for path in [*scratch.rglob("*.pkl"), *scratch.rglob("state.pt")]:
-            with contextlib.suppress(FileNotFoundError):  # Tune has thrown that one away
-                path.write_bytes(trap)
-                planted += 1
-        for folder in list(scratch.rglob("checkpoint_*")):
-            with contextlib.suppress(FileNotFoundError):
-                (folder / "_dict_checkpoint.pkl").write_bytes(trap)
+        for folder, _, names in os.walk(scratch):  # passes over what Tune has just thrown away
+            wanted = {name for name in names if name.endswith((".pkl", "state.pt"))}
+            if Path(folder).name.startswith("checkpoint_"):
+                wanted.add("_dict_checkpoint.pkl")
+            for name in wanted:
+                with contextlib.suppress(FileNotFoundError):
+                    Path(folder, name).write_bytes(trap)
+                    planted += name == "state.pt"
         time.sleep(0.02)
     run.wait()
     assert planted
