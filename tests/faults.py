@@ -1,15 +1,12 @@
 """Sweeps as real processes that a test can kill, and what must be left of them: nothing."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
-
-import pandas as pd
 
 ROOT = Path(__file__).parents[1]
 TINY = """
@@ -19,8 +16,6 @@ trial: {model: cnn, image_size: 16, channels: 1, epochs: 2, batch_size: 32, amp:
         split: {train: 0.6, val: 0.3}}
 """
 MARK = "RAYLAB_TEST_RUN"
-# What may differ between two runs that learned the same.
-OF_THE_RUN = ["seconds", "train_images_per_s", "started_at", "environment_id", "git_sha"]
 
 
 class Run:
@@ -28,7 +23,6 @@ class Run:
 
     def __init__(self, place: Path, *arguments: str, **settings: str) -> None:
         self.mark = uuid4().hex
-        self.shared_memory = shared_memory()
         self.stdout, self.stderr = place / f"{self.mark}.out", place / f"{self.mark}.err"
         environment = {"RAYLAB_CACHE": str(place / "cache"), "PYTHONPATH": str(ROOT)}
         with self.stdout.open("w") as out, self.stderr.open("w") as err:
@@ -58,15 +52,9 @@ class Run:
             time.sleep(0.01)
         return True
 
-    def signal(self, sent: signal.Signals = signal.SIGKILL) -> None:
-        self.process.send_signal(sent)
-
     def trial_pids(self) -> list[int]:
         """Of the processes in which trials run."""
-        return self.pids_named(b"ImplicitFunc")
-
-    def pids_named(self, name: bytes) -> list[int]:
-        return [pid for pid in self.pids() if name in command_of(pid)]
+        return [pid for pid in self.pids() if b"ImplicitFunc" in command_of(pid)]
 
     def pids(self) -> list[int]:
         """Every living process with the mark, this run's own included."""
@@ -78,10 +66,6 @@ class Run:
         while left := self.pids():
             assert time.monotonic() < deadline, [command_of(pid)[:60] for pid in left]
             time.sleep(0.1)
-
-
-def shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").iterdir()}
 
 
 def living() -> list[int]:
@@ -107,16 +91,3 @@ def write_grid(place: Path, text: str, name: str = "grid") -> str:
     place.mkdir(parents=True, exist_ok=True)
     (place / f"{name}.yaml").write_text(TINY + text, encoding="utf-8")
     return f"{name}.yaml"
-
-
-def board_of(results: Path) -> pd.DataFrame:
-    return pd.read_parquet(results / "leaderboard.parquet")
-
-
-def learned(results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Leaderboard and epochs without what belongs to the run."""
-    tables = []
-    for name, keys in (("leaderboard", ["trial_id"]), ("epochs", ["trial_id", "epoch"])):
-        table = pd.read_parquet(results / f"{name}.parquet").sort_values(keys, ignore_index=True)
-        tables.append(table.drop(columns=[c for c in OF_THE_RUN if c in table]))
-    return tables[0], tables[1]

@@ -1,5 +1,7 @@
 """Label noise and its ceiling against planted truth: rate, matrix, suspects, interval."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,12 +11,14 @@ from planted import given_labels, model_probs, one_pair, symmetric
 from scipy.optimize import check_grad
 from sklearn.metrics import roc_auc_score
 
+from raylab.analysis.about_labels import label_findings
 from raylab.analysis.labels import enough_images, estimate_quality, suspects
 from raylab.analysis.noise import _Likelihood, fit_noise
 from raylab.analysis.outofsample import OutOfSample
 from raylab.config.trial import TrialConfig
 from raylab.images.toy import EMOTIONS, toy_images
-from raylab.training.loop import Collective, TrainingData, train
+from raylab.training.loop import train
+from raylab.training.worker import Collective, TrainingData
 
 PLANTED = {
     "none": symmetric(0.0),
@@ -73,6 +77,28 @@ def test_the_noise_matrix_names_the_swapped_pair():
     assert matrix[fear, surprise] == pytest.approx(0.4, abs=0.1)
     others = matrix[np.arange(7) != fear]
     assert (np.sort(others, axis=1)[:, :-1] < 0.05).all()
+
+
+def sentences_about_labels(labels, probs):
+    seen = opinion(labels, probs)
+    evidence = SimpleNamespace(best_family=pd.DataFrame({"val_accuracy": [0.7]}))
+    found = label_findings(evidence, seen, estimate_quality(seen))
+    return " ".join(finding.sentence for finding in found)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_clean_labels_and_a_weak_model_on_few_images_accuse_no_class(seed):
+    _, labels, probs = planted(symmetric(0.0), num=140, strength=1.7, seed=seed)
+    told = sentences_about_labels(labels, probs)
+    assert "cannot be told" in told
+    assert "are labelled" not in told
+
+
+def test_a_swapped_pair_that_is_there_is_accused():
+    _, labels, probs = planted(one_pair(0.4), num=4000)
+    told = sentences_about_labels(labels, probs)
+    assert "% of the labels are wrong" in told
+    assert "faces that show fear are labelled surprise" in told
 
 
 def test_the_likelihoods_gradient_is_its_gradient():

@@ -70,3 +70,10 @@ def test_labels_of_unseen_images_may_be_anything() -> None:
     )
     assert (first.probs == second.probs).all()
     assert (first.train_loss, first.train_accuracy) == (second.train_loss, second.train_accuracy)
+
+
+def test_the_chosen_epochs_may_be_more_than_this_seed_ran_before_its_patience_ended() -> None:
+    config = TrialConfig.model_validate({**BASE, "lr_schedule": "plateau", "patience": 1})
+    data = small_data()
+    fit = refit(config, data, data.val_rows, CPU, 3, [1.0])
+    assert np.isfinite(fit.train_loss)

@@ -55,7 +55,7 @@ def _pair(
         a, b = names.index(pair.first), names.index(pair.second)
         swapped = float(max(quality.fit.matrix[a, b], quality.fit.matrix[b, a]))
         numbers["swapped_labels"] = swapped
-        if swapped >= CONFUSED / 2:
+        if quality.is_clear and swapped >= CONFUSED / 2:
             sentence += f" Up to {points(swapped)} % of that is in the labels themselves."
     return Finding("classes", sentence, numbers, "warning", "medium")
 

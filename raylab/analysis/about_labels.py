@@ -3,11 +3,10 @@
 import numpy as np
 
 from raylab.analysis.evidence import Evidence
-from raylab.analysis.finding import Finding, Severity, points, span
-from raylab.analysis.labels import LabelQuality
+from raylab.analysis.finding import Finding, points, span
+from raylab.analysis.labels import CLEAR_NOISE, LabelQuality
 from raylab.analysis.outofsample import OutOfSample
 
-CLEAR_NOISE = 0.02
 SWAPPED = 0.1
 
 
@@ -33,6 +32,14 @@ def _ceiling(evidence: Evidence, seen: OutOfSample, quality: LabelQuality) -> Fi
     best = float(evidence.best_family["val_accuracy"].mean())
     missing, room = 1 - best, quality.ceiling - best
     low, high = 1 - quality.rate_high, 1 - quality.rate_low
+    if not quality.is_clear:
+        sentence = (
+            f"Whether labels are wrong cannot be told from these {len(seen.labels):,} images: "
+            f"{points(quality.rate)} % would fit best, and anything in "
+            f"{span(quality.rate_low, quality.rate_high)} is possible. split.folds: 5 would give "
+            "every image an opinion."
+        )
+        return Finding("labels", sentence, _numbers(seen, quality, best), "note", "low")
     sentence = (
         f"About {points(quality.rate)} % of the labels are wrong "
         f"{span(quality.rate_low, quality.rate_high)}, so that a perfect classifier would score "
@@ -49,8 +56,7 @@ def _ceiling(evidence: Evidence, seen: OutOfSample, quality: LabelQuality) -> Fi
             " The models are seldom sure, so that their doubt and wrong labels are hard to tell "
             "apart: take it as a rough guess."
         )
-    severity: Severity = "warning" if quality.rate_low > CLEAR_NOISE else "note"
-    return Finding("labels", sentence, _numbers(seen, quality, best), severity, quality.confidence)
+    return Finding("labels", sentence, _numbers(seen, quality, best), "warning", quality.confidence)
 
 
 def _numbers(seen: OutOfSample, quality: LabelQuality, best: float) -> dict[str, object]:
@@ -101,7 +107,9 @@ def _worst_label(seen: OutOfSample, quality: LabelQuality) -> list[Finding]:
 
 
 def _swapped(seen: OutOfSample, quality: LabelQuality) -> list[Finding]:
-    """The true class that most often carries one certain other label."""
+    """The true class that most often carries one certain other label, where noise is clear."""
+    if not quality.is_clear:
+        return []
     matrix = quality.fit.matrix - np.diag(np.diag(quality.fit.matrix))
     true, given = np.unravel_index(int(matrix.argmax()), matrix.shape)
     share = float(matrix[true, given])

@@ -15,6 +15,7 @@ from raylab.analysis.finding import Confidence
 from raylab.analysis.noise import Array, NoiseFit, bootstrap_rates, fit_noise, wrong_per_class
 from raylab.analysis.outofsample import OutOfSample
 
+CLEAR_NOISE = 0.01
 MIN_IMAGES = 100
 MIN_IMAGES_PER_CLASS = 5
 SURE = 0.9  # a model that is hardly ever this sure cannot tell its doubt from label noise
@@ -30,7 +31,11 @@ class LabelQuality:
     """Share of wrong labels."""
     rate_low: float
     rate_high: float
-    """95 % bootstrap interval over the images, widened by the doubt about the model's form."""
+    """95 % bootstrap interval over the images, widened by the doubt about the model's form.
+
+    Below also by one image per entry of the noise matrix: so much noise a fit finds in none, as a
+    simulation shows (140 to 5,000 clean images of 7 classes, models right on 64 and 85 %).
+    """
     wrong_per_class: Array
     """(K,) share of wrong labels among the images that carry the label."""
     wrong_per_class_low: Array
@@ -50,6 +55,11 @@ class LabelQuality:
     def ceiling(self) -> float:
         """Accuracy that a perfect classifier of the true classes reaches against these labels."""
         return 1 - self.rate
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether labels are wrong beyond doubt: on few images a weak model's errors look alike."""
+        return self.rate_low > CLEAR_NOISE
 
     @property
     def confidence(self) -> Confidence:
@@ -72,10 +82,11 @@ def estimate_quality(seen: OutOfSample) -> LabelQuality:
     per_class = wrong_per_class(fit.right, labels, probs.shape[1])
     low, high = basic_interval(np.append(per_class, fit.rate), bootstrap_rates(labels, fit))
     guess = probs.argmax(axis=1)
+    found_in_none = fit.matrix.size / len(labels)
     return LabelQuality(
         fit=fit,
         rate=fit.rate,
-        rate_low=max(0.0, fit.rate - math.hypot(fit.rate - low[-1], fit.doubt)),
+        rate_low=max(0.0, fit.rate - math.hypot(fit.rate - low[-1], fit.doubt) - found_in_none),
         rate_high=min(1.0, fit.rate + math.hypot(high[-1] - fit.rate, fit.doubt)),
         wrong_per_class=per_class,
         wrong_per_class_low=low[:-1],

@@ -1,12 +1,10 @@
 """Short trials: raylab against Ray's documented pattern, overhead per trial and wall time."""
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
+from raylab.bench.alone import run_alone
 from raylab.bench.row import Row, at_least
 from raylab.bench.stage import Clock, Stage
 from raylab.bench.trials import CPU_ONLY, plan_of, run_steps, run_whole, slots_of, sweep_of
@@ -45,20 +43,9 @@ def run_pattern(folder: str, num_trials: int) -> dict[str, float]:
     """The pattern in a process and a Ray of its own, without raylab's switches."""
     config = TrialConfig.model_validate(TRIAL).model_dump(mode="json")
     job = {"config": config, "folder": folder, "classes": list(EMOTIONS)}
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "raylab.bench.pattern"],
-            input=json.dumps({"job": job, "num_trials": num_trials}),
-            env=unswitched(os.environ),
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise CannotFinish(f"the documented pattern took more than {TIMEOUT_S} s") from error
-    if done.returncode:
-        raise CannotFinish(f"the documented pattern failed: {done.stderr[-300:]}")
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    given = {"job": job, "num_trials": num_trials}
+    env = unswitched(os.environ)
+    answer = run_alone("raylab.bench.pattern", given, env, TIMEOUT_S, "the documented pattern")
     if answer["error"]:
         raise CannotFinish(f"the documented pattern failed: {answer['error'][-300:]}")
     return {"wall_s": answer["wall_s"], "steps_s": answer["steps_s"]}

@@ -102,7 +102,7 @@ def rows_of(held: dict[int, Held], idle: float, image_bytes: int) -> list[Row]:
             f"every image, and in the driver, which wrote them; beside it the processes grew by "
             f"{own / k / MIB:.0f} MiB each; ratio = held / size of the images"
         )
-        verdict = "ok" if SHARED.holds(ratio) and own / k < image_bytes / 2 else "missed"
+        is_shared = SHARED.holds(ratio) and own / k < image_bytes / 2
         rows.append(
             Row(
                 f"images held by {k} trial{'s' if k > 1 else ''}",
@@ -111,7 +111,7 @@ def rows_of(held: dict[int, Held], idle: float, image_bytes: int) -> list[Row]:
                 image_bytes / MIB,
                 ratio,
                 SHARED,
-                "ok" if verdict == "ok" else "missed",
+                "ok" if is_shared else "missed",
                 how,
             )
         )

@@ -1,18 +1,14 @@
 """Throughput over slots of this machine, and one driver over very many waiting slots."""
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 from raylab.bench import watch
-from raylab.bench.row import Row, at_least, compared
+from raylab.bench.alone import run_alone
+from raylab.bench.row import Row, at_least, compared, judged
 from raylab.bench.stage import Stage
 from raylab.bench.trials import CPU_ONLY, plan_of, run_steps, slots_of, sweep_of
 from raylab.bench.watch import Seen
-from raylab.errors import CannotFinish
 from raylab.sweep.cluster import RAY_SWITCHES, Capacity
 
 ROUNDS = 2
@@ -76,15 +72,7 @@ def crowd(stage: Stage) -> Row:
         f"{num_trials / answer['wall_s']:.1f} of {CLUSTER_SLOTS / CLUSTER_TRIAL_S:.1f} trials/s "
         "through queue, Tune, collector and records"
     )
-    verdict = BUSY.holds(busy)
-    return Row(
-        f"slots busy, {CLUSTER_SLOTS} simulated",
-        busy,
-        "of 1",
-        limit=BUSY,
-        verdict="ok" if verdict else "missed",
-        how=how,
-    )
+    return judged(f"slots busy, {CLUSTER_SLOTS} simulated", busy, "of 1", BUSY, how)
 
 
 def run_crowd(folder: Path, num_slots: int, num_trials: int, trial_s: float) -> dict[str, float]:
@@ -95,21 +83,8 @@ def run_crowd(folder: Path, num_slots: int, num_trials: int, trial_s: float) -> 
         "num_trials": num_trials,
         "trial_s": trial_s,
     }
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "raylab.bench.crowd"],
-            input=json.dumps(given),
-            env={**os.environ, **RAY_SWITCHES},
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise CannotFinish(f"the waiting trials took more than {TIMEOUT_S} s") from error
-    if done.returncode:
-        raise CannotFinish(f"the waiting trials failed: {done.stderr[-300:]}")
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    env = {**os.environ, **RAY_SWITCHES}
+    return run_alone("raylab.bench.crowd", given, env, TIMEOUT_S, "the crowd of waiting trials")
 
 
 def available_bytes() -> int:

@@ -280,10 +280,6 @@ class ResultsDirectory:
             is_late = pc.is_in(gathered["trial_id"], late["trial_id"].combine_chunks())
             gathered = gathered.filter(pc.invert(is_late))
         rows = epoch_rows(late) if EPOCH_ROWS in columns else late
-        tables = [
-            schema.empty_table(),
-            gathered,
-            rows,
-        ]  # the first one says how columns are ordered
+        tables = [schema.empty_table(), gathered, rows]  # the first one orders the columns
         merged = pa.concat_tables(tables, promote_options="permissive")
         return merged.replace_schema_metadata({_LAST_SEGMENT: str(last)})

@@ -81,10 +81,10 @@ def run_final(options: FinalOptions) -> dict[str, Any]:
     with connected(options.address) as capacity:
         variants = variants_of(jobs, source, cache_folder(results.location), view)
         retrained = retrain_all(jobs, images, variants, sweep.resources, capacity, view)
-    report = report_on(options, families, jobs, retrained, images, results)
     for job, model in zip(jobs, retrained, strict=True):
         write_model(results.final_model(job.trial_id), job, images.classes, model)
-    results.write_final(report)
+    report = report_on(options, families, jobs, retrained, images, results)
+    results.write_final(report)  # right behind the look, so that none goes uncounted
     return report
 
 

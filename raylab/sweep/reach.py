@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from raylab.config.sweep import SweepConfig
+from raylab.config.weights import PACKAGE
 from raylab.errors import Problem
 from raylab.images.toy import is_toy
 from raylab.storage import Folder
@@ -21,7 +22,7 @@ def out_of_reach(sweep: SweepConfig) -> Iterator[Problem]:
     weights = [sweep.trial.get("pretrained")]
     weights += [value for axis in axes for value in _values(axis.get("pretrained"))]
     for given in weights:
-        if isinstance(given, str):
+        if isinstance(given, str) and not given.startswith(PACKAGE):
             text = f"the weights file {given} is on this machine, which the cluster does not see"
             yield Problem("pretrained", text)
 

@@ -127,7 +127,7 @@ class Sweeping:
         self.check_splits()
         self.pack_gpus()
         reusable = self.reusable()
-        planned = [self.plan.identify(config) for config in self.plan.configs()]
+        planned = {self.plan.identify(config): config.epochs for config in self.plan.configs()}
         reused = {identity: reusable[identity] for identity in planned if identity in reusable}
 
         def recorded(identity: str) -> tuple[bool, Outcome]:
@@ -141,7 +141,8 @@ class Sweeping:
             self.proposer(), self.plan.identify, recorded, self.may_start, self.sweep.metric
         )
         collector = self.collector(queue)
-        self.announce(list(reused.values()), reusable)
+        epochs = sum(epochs for identity, epochs in planned.items() if identity not in reused)
+        self.announce(list(reused.values()), epochs)
         interrupted = False
         try:
             if not planned or len(reused) < len(planned):
@@ -190,13 +191,10 @@ class Sweeping:
         found.recall([] if self.options.fresh else self.results.draws())
         return found
 
-    def announce(self, reused: list[Record], reusable: dict[str, Record]) -> None:
-        """Tell the view how much there is to do."""
+    def announce(self, reused: list[Record], epochs: int) -> None:
+        """Tell the view how much there is to do; an Optuna search plans its trials as it goes."""
         if self.sweep.search.kind == "optuna":
             epochs = self.plan.num_trials * TrialConfig.model_validate(self.sweep.trial).epochs
-        else:
-            configs = self.plan.configs()
-            epochs = sum(c.epochs for c in configs if self.plan.identify(c) not in reusable)
         self.view.planned(self.plan.num_trials, reused, self.slot.num_slots, epochs)
 
     def prepare(self) -> tuple[dict[tuple[int, int], Variant], Images]:

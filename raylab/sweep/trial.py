@@ -151,9 +151,9 @@ def trainer_for(params: dict[str, Any], shared: Shared) -> ray.train.torch.Torch
         pixels = resident_pixels(variant, job["variant"], config.image_size, config.channels)
         shards, datasets = cut(shards, pixels)
     job["shards"] = shards
-    return (
-        group_trainer(job, datasets, shared.slot) if workers > 1 else local_trainer(job, datasets)
-    )
+    if workers == 1:
+        return local_trainer(job, datasets)
+    return group_trainer(job, datasets, shared.slot)
 
 
 def local_trainer(job: dict[str, Any], datasets: Datasets) -> ray.train.torch.TorchTrainer:

@@ -47,7 +47,8 @@ def refit(
     learner = Learner(config, data, device, Collective())
     for epoch in range(1, num_epochs + 1):
         learned = learner.learn(epoch)
-        learner.schedule.end_epoch(val_losses[epoch - 1])
+        if epoch <= len(val_losses):  # with `patience`, other seeds may have gone on for longer
+            learner.schedule.end_epoch(val_losses[epoch - 1])
     state = learner.weights()
     assert state is not None  # a worker that is alone has rank 0
     log_probs = predict_log_probs(
