@@ -14,9 +14,11 @@ from raylab.commands.leaderboard import leaderboard
 from raylab.commands.manifest import manifest
 from raylab.commands.plan import plan
 from raylab.commands.predict import predict
+from raylab.commands.report import report
 from raylab.commands.rerun import rerun
 from raylab.commands.sweep import sweep
 from raylab.commands.toy import toy
+from raylab.commands.watch import watch
 
 app = typer.Typer(
     name="raylab",
@@ -43,7 +45,7 @@ def root(
 
 
 for verb in (
-    *(sweep, plan, manifest, audit, leaderboard, diagnose, final, rerun),
+    *(sweep, plan, watch, manifest, audit, leaderboard, diagnose, report, final, rerun),
     *(predict, export, toy, bench),
 ):
     app.command()(verb)

@@ -8,7 +8,16 @@ from raylab.config.trial import AUGMENT_PRESETS, AugmentConfig
 from raylab.training.affine import resample
 from raylab.training.augment import Augment
 from raylab.training.mixing import mix
-from raylab.training.trivial import OPERATIONS, Trivial
+from raylab.training.operations import OPERATIONS, Drawn
+from raylab.training.policies import (
+    AUGMIX_OPERATIONS,
+    NARROW,
+    NUM_CHAINS,
+    WIDE,
+    augmix,
+    draw_randaugment,
+    transform,
+)
 
 torch.set_num_threads(1)
 
@@ -20,6 +29,9 @@ OPERATIONS_ALONE = {
     "crop": AugmentConfig(crop_scale=0.5),
     "erase": AugmentConfig(erase=0.5),
     "trivial": AugmentConfig(trivial=True),
+    "fixed crop": AugmentConfig(crop_frac=0.75),
+    "randaugment": AugmentConfig(randaugment_num_ops=2, randaugment_magnitude=15),
+    "augmix": AugmentConfig(augmix_severity=5),
 }
 RANDOM = OPERATIONS_ALONE | {k: v for k, v in AUGMENT_PRESETS.items() if k != "none"}
 
@@ -106,12 +118,83 @@ def test_jitter_keeps_geometry_and_crop_keeps_colours():
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_each_trivial_operation_changes_the_images_but_identity(name):
+@pytest.mark.parametrize("space", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_each_operation_changes_the_images_but_identity(name, space):
     images = copies(4) * 0.8 + 0.05
     operation = torch.full((4,), OPERATIONS.index(name))
-    trivial = Trivial(operation, torch.tensor([-0.9, -0.4, 0.4, 0.9]))
-    out = trivial.recolour(resample(images, trivial.matrix))
+    drawn = Drawn(operation, torch.tensor([-0.9, -0.4, 0.4, 0.9]), space)
+    out = drawn.recolour(resample(images, drawn.matrix))
     assert torch.allclose(out, images, atol=1e-5) == (name == "identity")
+
+
+def drawing(num_images=400, seed=0):
+    """A draw as Augment gives it, from a generator of its own."""
+    numbers = generator(seed)
+    return lambda low, high: torch.rand(num_images, generator=numbers) * (high - low) + low
+
+
+def test_randaugment_draws_its_number_of_operations_all_of_one_magnitude():
+    layers = draw_randaugment(3, 12, drawing())
+    assert len(layers) == 3
+    for layer in layers:
+        assert set(layer.operation.tolist()) == set(range(len(OPERATIONS)))
+        assert layer.strength.abs().unique().tolist() == [pytest.approx(12 / 30)]
+        assert 130 < int((layer.strength > 0).sum()) < 270
+    assert not torch.equal(layers[0].operation, layers[1].operation)
+
+
+def test_randaugment_of_no_magnitude_turns_shears_and_recolours_by_a_factor_of_nothing():
+    (layer,) = draw_randaugment(1, 0, drawing(200))
+    image = torch.rand(1, 3, 16, 16, generator=generator(3))
+    out = transform(image.expand(200, -1, -1, -1), [layer], None)
+    changed = (out - image).abs().amax((1, 2, 3)) > 2e-2
+    # Posterize keeps 8 bits and autocontrast has no strength: it alone may change an image.
+    assert set(layer.operation[changed].tolist()) <= {OPERATIONS.index("autocontrast")}
+
+
+def test_geometry_of_several_operations_is_that_of_one_after_the_other():
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 65), torch.linspace(-1, 1, 65), indexing="ij")
+    images = (torch.exp(-8 * ((x - 0.2) ** 2 + (y + 0.1) ** 2)))[None, None]
+    turn = Drawn(torch.tensor([OPERATIONS.index("rotate")]), torch.tensor([0.5]), NARROW)
+    shift = Drawn(torch.tensor([OPERATIONS.index("shift_x")]), torch.tensor([0.3]), NARROW)
+    at_once = transform(images, [turn, shift], None)
+    in_turn = transform(transform(images, [turn], None), [shift], None)
+    inside = (..., slice(16, 48), slice(16, 44))  # what is mirrored at the border differs
+    assert (at_once - in_turn)[inside].abs().max() < 0.02
+    assert (at_once - images)[inside].abs().max() > 0.2
+
+
+def test_a_magnitude_that_grows_changes_the_images_more():
+    def change(magnitude):
+        config = AugmentConfig(randaugment_num_ops=2, randaugment_magnitude=magnitude)
+        return float((Augment(config)(copies(), generator()) - copies()).abs().mean())
+
+    assert change(3) < change(12) < change(30)
+
+
+def test_augmix_mixes_the_image_itself_in_and_knows_no_operation_of_the_corruptions():
+    assert NUM_CHAINS == 3
+    names = {OPERATIONS[k] for k in AUGMIX_OPERATIONS}
+    assert not names & {"brightness", "contrast", "saturation", "sharpness", "identity"}
+    images = copies(400)
+    out = augmix(images, 3, drawing())
+    distance = (out - images).abs().mean((1, 2, 3))
+    # The image's own share is even in 0..1: some are nearly untouched, none is another picture.
+    assert distance.min() < 0.1 * distance.max()
+    severe = augmix(images, 10, drawing())
+    assert (severe - images).abs().mean() > 1.5 * distance.mean()
+
+
+def test_a_fixed_crop_is_of_one_size_anywhere():
+    ramp = torch.linspace(0, 1, 48).expand(1, 1, 48, 48)
+    images = torch.cat([ramp, ramp.mT], 1).expand(300, -1, -1, -1)
+    out = Augment(AugmentConfig(crop_frac=44 / 48))(images, generator())
+    for along in (out[:, 0], out[:, 1].mT):  # places along x and along y
+        width = along[:, 0, -1] - along[:, 0, 0]
+        assert torch.allclose(width, torch.full_like(width, 43 / 47), atol=5e-3)
+        start = along[:, 0, 0]
+        assert start.min() < 0.01
+        assert start.max() > 0.075
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.4, 0), (0, 1.0), (0.4, 1.0)])

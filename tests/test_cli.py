@@ -52,6 +52,17 @@ def test_help_begins_with_an_example_and_version_is_told() -> None:
     assert raylab("--version").stdout.strip() == __version__
 
 
+@pytest.mark.parametrize(("typed", "offered"), [("wat", "watch"), ("sweep --noti", "--notify")])
+def test_the_shell_completes_verbs_and_options(typed: str, offered: str) -> None:
+    words = f"raylab {typed}"
+    asked = {
+        **{"_RAYLAB_COMPLETE": "complete_bash", "COMP_WORDS": words},
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    answer = CliRunner().invoke(app, [], env=asked, prog_name="raylab")
+    assert offered in answer.stdout.split()
+
+
 def test_plan_tells_trials_variants_and_images_and_touches_nothing(place: Path) -> None:
     before = sorted(place.rglob("*"))
     plan = json.loads(raylab("plan", "small.yaml", "--json").stdout)

@@ -25,10 +25,14 @@ FLOORS = {
     "results": {"errors", "storage", "config"},
     "sweep": {"errors", "storage", "config", "images", "training", "results"},
     "analysis": {"errors", "storage", "config", "results"},
+    "report": {"errors", "storage", "config", "results", "analysis"},
     "bench": {"errors", "storage", "config", "images", "training", "results", "sweep"},
+    "api": {
+        *("errors", "storage", "config", "images", "training", "results", "analysis", "sweep"),
+    },
     "commands": {
         *("errors", "storage", "config", "images", "training"),
-        *("results", "analysis", "sweep", "bench"),
+        *("results", "analysis", "report", "sweep", "bench"),
     },
     "cli": {"commands"},
     "__main__": {"cli"},
@@ -42,6 +46,7 @@ FORBIDDEN = {
     "training": {"ray"},
     "results": {"ray", "torch", "timm"},
     "analysis": {"ray", "torch", "timm"},
+    "report": {"ray", "torch", "timm"},
 }
 
 

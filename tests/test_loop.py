@@ -62,6 +62,7 @@ CHANGES = [
     {"train_layers": "head"},
     {"train_layers": ["layer4", "fc"]},
     *({"augment": name} for name in ("flip", "light", "erase", "strong", "trivial")),
+    *({"augment": name} for name in ("randaugment", "augmix", "crop44")),
     {"augment": {"rotate_deg": 10}},
     {"augment": {"shift_frac": 0.1}},
     {"augment": {"crop_scale": 0.7}},
@@ -88,6 +89,7 @@ CHANGES = [
     {"momentum": 0.5},
     *({"lr_schedule": name} for name in ("constant", "step", "plateau", "onecycle")),
     {"warmup_epochs": 0.5},
+    {"swa_frac": 0.5},
     {"amp": "bf16"},
     {"seed": 1},
 ]
@@ -95,9 +97,10 @@ ONLY_VALIDATION = [
     {"ema_decay": 0.5},
     *({"tta": name} for name in ("flip", "fivecrop", "tencrop")),
 ]
-# Tested below, or not of the loop: the images of the data decide on these three.
+# Tested below, or not of the loop: the images of the data decide on most of these.
 ELSEWHERE = {"epochs", "pretrained", "drop_path_rate", "image_size", "channels", "split"}
 ELSEWHERE |= {"patience", "pretrained_digest"}
+ELSEWHERE |= {"soft_labels", "drop_suspects", "drop_suspects_digest"}
 
 
 def test_every_trial_field_is_tested():
@@ -188,8 +191,9 @@ def test_validation_is_exact_whatever_the_batch_size(monkeypatch, base):
         {"lr_schedule": "plateau", "optimizer": "sgd"},
         {"ema_decay": 0.9, "augment": "strong"},
         {"unfreeze_epochs": 1, "layer_decay": 0.8, "sam_rho": 0.05},
+        {"swa_frac": 0.75, "augment": "augmix", "optimizer": "sgd"},
     ],
-    ids=["plateau, sgd", "ema, adamw", "unfreezing, sam"],
+    ids=["plateau, sgd", "ema, adamw", "unfreezing, sam", "swa, augmix"],
 )
 @pytest.mark.parametrize("stop_after", [1, 2])
 def test_a_resumed_trial_ends_bit_for_bit_as_an_undisturbed_one(fields, stop_after, tmp_path):

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from raylab.commands.plan import plan_text
 from raylab.config.grid import read_grid
 from raylab.config.identity import family_id
 from raylab.errors import Refused
 from raylab.images.source import Source, scan
 from raylab.results.directory import ResultsDirectory
+from raylab.results.outline import plan_text
+from raylab.sweep.overview import Question, overview
 from raylab.sweep.plan import Plan
 
 
@@ -55,7 +56,8 @@ def test_a_draw_counts_with_all_its_folds(tmp_path: Path, search: str) -> None:
 
 def test_the_plan_shows_folds_copies_and_groups(tmp_path: Path, given: Source) -> None:
     text = "trial: {split: {folds: 3, group_pattern: '/(S.)_'}}"
-    summary = plan_of(tmp_path, given, text).summary(ResultsDirectory(str(tmp_path / "results")))
+    results = ResultsDirectory(str(tmp_path / "results"))
+    summary = overview(plan_of(tmp_path, given, text), Question(results))
     assert (summary["trials"], summary["folds"]) == (3, [3])
     lines = plan_text(summary).splitlines()
     assert "folds     3 for each config and seed (split.fold)" in lines

@@ -7,8 +7,10 @@ import pytest
 from rich.console import Console
 
 from raylab.config.trial import TrialConfig
+from raylab.results.durations import clock
 from raylab.results.record import Record, Status, record_from
-from raylab.sweep.progress import LiveView, LogView, QuietView, Tally, clock, short_name
+from raylab.sweep.progress import LiveView, LogView, QuietView
+from raylab.sweep.tally import Tally, short_name
 
 
 def record(lr: float, accuracy: float, status: Status = "complete", **more: Any) -> Record:
@@ -95,11 +97,11 @@ def test_time_left_counts_the_epochs_that_a_pruned_trial_saved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
-    monkeypatch.setattr("raylab.sweep.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("raylab.sweep.tally.time.monotonic", lambda: now)
     tally = Tally("val_accuracy", ["lr"])
     tally.planned(4, [], 1, 8)
     pruned = record(1e-3, 0.5, "pruned")
-    tally.running[pruned.trial_id] = (TrialConfig(lr=1e-3, epochs=2), None)
+    tally.started(pruned.trial_id, TrialConfig(lr=1e-3, epochs=2))
     now = 10.0
     tally.ended(pruned)
     assert tally.seconds_left == pytest.approx(30.0)

@@ -22,7 +22,14 @@ def verdicts_of(evidence: Evidence) -> list[Verdict]:
 
 
 def axis_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Finding]:
-    """Per axis what it changes; interactions worth naming; importance by functional ANOVA."""
+    """Per axis what it changes; interactions worth naming; importance by functional ANOVA.
+
+    What only levers move is told by `lever_findings`.
+    """
+    if evidence.grid.get("levers"):
+        axes = {key.partition(".")[0] for key in evidence.grid.get("axes", {})}
+        verdicts = [v for v in verdicts if {f.partition(".")[0] for f in v.axis.fields} & axes]
+        return [_AXIS_TEXTS[verdict.kind](verdict, evidence) for verdict in _ordered(verdicts)]
     if not verdicts:
         text = "The trials differ in nothing but their seed; there is no axis to judge."
         return [Finding("axes", text, {}, "note", "high")]

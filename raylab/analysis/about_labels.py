@@ -36,8 +36,9 @@ def _ceiling(evidence: Evidence, seen: OutOfSample, quality: LabelQuality) -> Fi
         sentence = (
             f"Whether labels are wrong cannot be told from these {len(seen.labels):,} images: "
             f"{points(quality.rate)} % would fit best, and anything in "
-            f"{span(quality.rate_low, quality.rate_high)} is possible. split.folds: 5 would give "
-            "every image an opinion."
+            f"{span(quality.rate_low, quality.rate_high)} is possible where noise hangs on the "
+            f"class alone; cleanlab, which also counts the models' own confident mistakes, says "
+            f"{points(quality.cleanlab_rate)} %. {_how_to_tell(evidence)}"
         )
         return Finding("labels", sentence, _numbers(seen, quality, best), "note", "low")
     sentence = (
@@ -57,6 +58,13 @@ def _ceiling(evidence: Evidence, seen: OutOfSample, quality: LabelQuality) -> Fi
             "apart: take it as a rough guess."
         )
     return Finding("labels", sentence, _numbers(seen, quality, best), "warning", quality.confidence)
+
+
+def _how_to_tell(evidence: Evidence) -> str:
+    best = evidence.best_family
+    if "split.folds" in best and best["split.folds"].max() > 1:
+        return "A better model would tell."
+    return "split.folds: 5 would give every image an opinion."
 
 
 def _numbers(seen: OutOfSample, quality: LabelQuality, best: float) -> dict[str, object]:

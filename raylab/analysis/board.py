@@ -27,6 +27,9 @@ def show(
 ) -> str:
     """The board of these results as text, no newline at its end.
 
+    Sweeps over different images are no rivals: for eyes, each data fingerprint has a board of its
+    own.
+
     `top`: only so many rows; None = all, of a table for eyes the first MAX_TABLE_ROWS.
     `families`: rows are families or trials; by default families for eyes where one has several
     trials, and trials for programs (csv, json), each with what is known of its family. Refused
@@ -34,8 +37,29 @@ def show(
     """
     if top is None and format == "table":
         top = MAX_TABLE_ROWS
-    frame = ranked(read(locations), metric)
-    compared = assess(frame, sweep_folders(locations), metric)
+    trials, folders = read(locations), sweep_folders(locations)
+    if format in ("csv", "json") or trials["data_fingerprint"].nunique() < 2:
+        return _one_board(trials, folders, format, top, metric, families, width)
+    boards = []
+    for fingerprint, alike in trials.groupby("data_fingerprint", sort=False):
+        names = ", ".join(alike["sweep"].unique())
+        board = _one_board(alike, folders, format, top, metric, families, width)
+        boards.append(f"data {fingerprint} ({names})\n{board}")
+    return "\n\n".join(boards)
+
+
+def _one_board(
+    trials: pd.DataFrame,
+    folders: Mapping[str, ResultsDirectory],
+    format: Format,
+    top: int | None,
+    metric: str,
+    families: bool | None,
+    width: int | None,
+) -> str:
+    """The board of trials over one data set."""
+    frame = ranked(trials, metric)
+    compared = assess(frame, folders, metric)
     has_several = bool((compared.families["num_trials"] > 1).any())
     if families is None:
         families = has_several and format in ("table", "markdown")

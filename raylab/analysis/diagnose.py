@@ -10,10 +10,12 @@ import pyarrow as pa
 from raylab.analysis.about_axes import axis_findings, verdicts_of
 from raylab.analysis.about_images import class_findings, image_findings, leak_findings
 from raylab.analysis.about_labels import label_findings, too_little_to_judge
+from raylab.analysis.about_levers import lever_findings, lever_gains
 from raylab.analysis.about_training import curve_findings, fit_findings, seed_findings
 from raylab.analysis.evidence import Evidence, gather
 from raylab.analysis.finding import Finding
 from raylab.analysis.labels import LabelQuality, enough_images, estimate_quality, suspects
+from raylab.analysis.levers import Gain
 from raylab.analysis.next_grid import NextGrid, Wish, next_grid
 from raylab.analysis.verdicts import Verdict
 from raylab.errors import Refused
@@ -44,7 +46,7 @@ def diagnose(evidence: Evidence) -> Diagnosis:
         about_labels = label_findings(evidence, seen, quality)
     else:
         about_labels = [too_little_to_judge(0 if seen is None else len(seen.labels))]
-    verdicts = verdicts_of(evidence)
+    verdicts, pulled = verdicts_of(evidence), lever_gains(evidence)
     findings = [
         *_other_data(evidence),
         *leak_findings(evidence),
@@ -52,11 +54,12 @@ def diagnose(evidence: Evidence) -> Diagnosis:
         *fit_findings(evidence, 1.0 if quality is None else quality.ceiling),
         *curve_findings(evidence),
         *seed_findings(evidence, verdicts),
+        *lever_findings(evidence, pulled),
         *axis_findings(evidence, verdicts),
         *class_findings(evidence, quality),
         *image_findings(evidence),
     ]
-    ahead, about_next = _next(evidence, verdicts, findings)
+    ahead, about_next = _next(evidence, verdicts, pulled, findings)
     return Diagnosis((*findings, *about_next), table, ahead, quality)
 
 
@@ -84,12 +87,15 @@ def _other_data(evidence: Evidence) -> list[Finding]:
 
 
 def _next(
-    evidence: Evidence, verdicts: Sequence[Verdict], findings: Sequence[Finding]
+    evidence: Evidence,
+    verdicts: Sequence[Verdict],
+    pulled: Sequence[Gain],
+    findings: Sequence[Finding],
 ) -> tuple[NextGrid | None, list[Finding]]:
     if not evidence.grid:
         return None, []
     try:
-        ahead = next_grid(evidence.grid, verdicts, _wish(findings))
+        ahead = next_grid(evidence.grid, verdicts, _wish(findings), pulled)
     except Refused as refused:
         text = f"No next grid: the sweep's own is not accepted ({refused.problems[0]})."
         return None, [Finding("next", text, {}, "note", "high")]

@@ -1,8 +1,8 @@
 """From a grid and what was found in its results to the grid to run next.
 
 Axes that explain nothing are fixed, those that matter are narrowed around their best level or
-widened beyond it where that is the last one; what the sweep did not ask and the evidence asks for
-is added.
+widened beyond it where that is the last one; levers that help become the base; what the sweep did
+not ask and the evidence asks for is added.
 """
 
 import copy
@@ -16,10 +16,11 @@ import yaml
 from pydantic import ValidationError
 
 from raylab.analysis.axes import shown
+from raylab.analysis.levers import Gain, base_values, lever_name
 from raylab.analysis.verdicts import Verdict
 from raylab.config.checks import contradictions
 from raylab.config.expand import count_trials
-from raylab.config.fields import field_problems, is_number, is_whole_number, overlay
+from raylab.config.fields import field_problems, is_number, is_whole_number, overlay, root
 from raylab.config.findings import Findings
 from raylab.config.sections import read_sections
 from raylab.config.trial import TrialConfig
@@ -55,14 +56,18 @@ class NextGrid:
         return head + yaml.safe_dump(self.grid, sort_keys=False, allow_unicode=True)
 
 
-def next_grid(grid: Mapping[str, Any], verdicts: Sequence[Verdict], wish: Wish) -> NextGrid:
-    """The grid to run next; it is accepted as it stands. grid: as the sweep has written it.
+def next_grid(
+    grid: Mapping[str, Any], verdicts: Sequence[Verdict], wish: Wish, gains: Sequence[Gain] = ()
+) -> NextGrid:
+    """The grid to run next; it is accepted as it stands. grid: as the sweep has written it; gains:
+    of its levers, the largest first.
 
     Refused if the grid it starts from is none.
     """
     draft = _Draft(grid)
     for verdict in verdicts:
         draft.settle(verdict)
+    draft.pull(gains)
     draft.grant(wish)
     draft.ask_something()
     draft.grid["exclude"] = [
@@ -90,7 +95,36 @@ class _Draft:
     def asked(self) -> list[str]:
         """The fields that move."""
         zipped = [key for group in self.grid.get("zip", []) for key in group]
-        return [*self.axes, *zipped]
+        return [*self.axes, *zipped, *(key for lever in self.levers for key in lever)]
+
+    @property
+    def levers(self) -> list[dict[str, Any]]:
+        """What is pulled alone."""
+        return list(self.grid.get("levers", []))
+
+    def pull(self, gains: Sequence[Gain]) -> None:
+        """Levers that help become the base, the best of each field; those that could not be told
+        are pulled again on top of it; the others are settled.
+        """
+        if not self.levers:
+            return
+        named = {lever_name(self.grid, lever): lever for lever in self.levers}
+        settled: set[str] = set()
+        taken: set[str] = set()
+        for gain in gains:
+            lever = named.get(gain.lever, {})
+            if gain.estimate.is_clear or gain.estimate.is_nothing:
+                settled.add(gain.lever)
+            if gain.estimate.low > 0 and lever and self._is_free(lever, taken):
+                taken |= {root(key) for key in lever}
+                self.grid["trial"] = self.trial = overlay(self.trial, lever)
+                self.reasons.append(f"{gain.lever}: helps, so that it joins the base")
+        left = [lever for name, lever in named.items() if name not in settled]
+        self.grid["levers"] = [lever for lever in left if self._is_free(lever, taken)]
+
+    def _is_free(self, lever: Mapping[str, Any], taken: set[str]) -> bool:
+        """Whether the lever touches no field that another has moved, and fits the base."""
+        return not taken & {root(key) for key in lever} and bool(base_values(self.grid, lever))
 
     def settle(self, verdict: Verdict) -> None:
         """Fixes, narrows or widens one axis; splits decide what is measured and stay."""

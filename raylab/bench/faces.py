@@ -8,9 +8,9 @@ import numpy.typing as npt
 from raylab.bench.bare import BareJob
 from raylab.bench.stage import Stage
 from raylab.config.trial import TrialConfig
+from raylab.images.cache import cache_folder
 from raylab.images.prepare import Variant, as_array, image_table, prepare
 from raylab.images.source import Source
-from raylab.sweep.runner import cache_folder
 from raylab.sweep.shards import Images, split_places
 
 

@@ -17,7 +17,9 @@ def final(
     ] = 1,
     ensemble: Annotated[
         int | None,
-        typer.Option(min=2, metavar="K", help="Score the K best families' mean: one look."),
+        typer.Option(
+            min=2, metavar="K", help="Score the best weighted mean of up to K families: one look."
+        ),
     ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Score although it was scored before; it is counted.")
@@ -52,6 +54,8 @@ def final_text(report: dict[str, Any]) -> str:
             f"{why['complete_trials']} of {why['recorded_trials']} trials), retrained on "
             f"{model['num_train']:,} images for {model['epochs']} epochs: {model['model']}"
         )
+        if "weight" in model:
+            lines.append(f"     weight {model['weight']:.2f}, from the validation images")
         if len(report["models"]) > 1 and "test" in model:
             lines.append(f"     test accuracy {interval(model['test'])}")
     test = report["test"]

@@ -23,12 +23,25 @@ def leaderboard(
             show_default=False,
         ),
     ] = None,
+    ensemble: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            metavar="K",
+            help="Instead, the best weighted mean of up to K trials, and its honest gain.",
+        ),
+    ] = None,
 ) -> None:
     """Print the ranked trials or families of one or several sweeps, and which may be the best.
 
     raylab leaderboard results/aug results/models --top 10
     """
     with exit_codes():
+        if ensemble is not None:
+            from raylab.analysis.ensemble import show_ensemble
+
+            typer.echo(show_ensemble(results, ensemble, output))
+            return
         from raylab.analysis.board import show
 
         typer.echo(show(results, output, top, by or metric_of(results), families))

@@ -1,7 +1,8 @@
 """`raylab plan`: what a sweep would do."""
 
 import json
-from typing import Any
+import sys
+from typing import Annotated
 
 import typer
 
@@ -15,38 +16,50 @@ def plan(
     data: Data = None,
     results: Results = None,
     as_json: AsJson = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Train a few real steps of each kind to tell the time.")
+    ] = False,
+    reuse: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reuse",
+            metavar="DIR_OR_URI",
+            help="Other results to look for done and measured trials in; repeatable.",
+        ),
+    ] = None,
+    slots: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Trials side by side.  [default: as many as this machine's CPUs and GPUs hold]",
+            show_default=False,
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(min=0, metavar="N", help="Rows of the table.")] = 20,
 ) -> None:
-    """Say what `sweep` would do, touching nothing.
+    """Say what `sweep` would do and how long it would take, touching nothing.
 
-    raylab plan grids/models.yaml --data faces
+    raylab plan grids/models.yaml --data faces --probe
     """
     with exit_codes():
         from raylab.config.grid import read_grid
         from raylab.images.source import scan
         from raylab.results.directory import ResultsDirectory
+        from raylab.results.outline import plan_text
+        from raylab.sweep.estimate import local_slots
+        from raylab.sweep.overview import Question, overview
         from raylab.sweep.plan import Plan
 
         wanted = read_grid(grid, overrides=settings or (), data=data)
         directory = ResultsDirectory(results or f"results/{wanted.name}")
-        summary = Plan(wanted, scan(wanted.data)).summary(directory)
-        typer.echo(json.dumps(summary, ensure_ascii=False) if as_json else plan_text(summary))
+        others = tuple(ResultsDirectory(place) for place in reuse or ())
+        planned, measured = Plan(wanted, scan(wanted.data)), None
+        if probe:
+            from raylab.sweep.probe import num_gpus
+            from raylab.sweep.probe import probe as measure
 
-
-def plan_text(summary: dict[str, Any]) -> str:
-    """The plan as a few lines for people."""
-    classes = ", ".join(f"{name} {count:,}" for name, count in summary["classes"].items())
-    folds = " or ".join(str(number) for number in summary["folds"])
-    lines = [
-        f"{summary['name']}: {summary['trials']:,} trials, {summary['done']:,} already done",
-        f"axes      {', '.join(summary['fields']) or 'none'}",
-        *([f"folds     {folds} for each config and seed (split.fold)"] if folds else []),
-        f"images    {summary['images']:,} ({classes})",
-        *(f"          {line}" for line in summary["remarks"]),
-        f"epochs    {summary['epochs']:,} in all",
-        f"results   {summary['results']}",
-    ]
-    for variant in summary["variants"]:
-        depth = "grey" if variant["channels"] == 1 else "RGB"
-        size = f"{variant['image_size']} px {depth}, {variant['bytes'] / 2**20:,.1f} MiB"
-        lines.append(f"variant   {variant['variant_id']}  {size}")
-    return "\n".join(lines)
+            slots = slots or max(1, local_slots(wanted.resources, num_gpus()))
+            measured = measure(planned, slots, lambda text: print(text, file=sys.stderr))
+        found = overview(planned, Question(directory, others, measured, slots, top))
+        typer.echo(json.dumps(found, ensure_ascii=False) if as_json else plan_text(found))

@@ -27,6 +27,15 @@ def sweep(
     ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    notify: Annotated[
+        str | None,
+        typer.Option(
+            "--notify",
+            metavar="URL",
+            envvar="RAYLAB_NOTIFY",
+            help="A webhook that hears when the sweep ends, is refused or gives up.",
+        ),
+    ] = None,
 ) -> None:
     """Run all trials of a grid and gather the leaderboard.
 
@@ -35,28 +44,49 @@ def sweep(
     if dry_run:
         return plan(grid, settings, data, results, as_json)
     with exit_codes():
-        from raylab.analysis.board import show
         from raylab.config.grid import read_grid
-        from raylab.results.directory import ResultsDirectory
+        from raylab.sweep.notify import notified
 
-        wanted = read_grid(grid, overrides=settings or (), data=data)
-        location = results or f"results/{wanted.name}"
-        if address and address.startswith("http"):
-            sys.exit(submit(wanted, location, address, fresh, retry_failed, as_json, quiet))
-        from raylab.sweep.runner import Options, run_sweep
+        with notified(notify, lambda text: typer.echo(text, err=True)) as news:
+            wanted = read_grid(grid, overrides=settings or (), data=data)
+            location = results or f"results/{wanted.name}"
+            news.concerns(wanted.name, location)
+            if address and address.startswith("http"):
+                code = submit(wanted, location, address, fresh, retry_failed, as_json, quiet)
+                news.ended(f"exit code {code}")
+            else:
+                code = run(wanted, location, address, fresh, retry_failed, as_json, quiet, news)
+        sys.exit(code)
 
-        with terminated_as_interrupt():
-            outcomes = run_sweep(wanted, Options(location, address, fresh, retry_failed, quiet))
-        if outcomes.records:
-            typer.echo(show([location], "json" if as_json else "table", metric=wanted.metric))
-        directory = ResultsDirectory(location)
-        tell_failures(outcomes.records, directory)
-        if outcomes.advice:
-            typer.echo(outcomes.advice, err=True)
-        if outcomes.interrupted:
-            typer.echo("interrupted; the same command goes on from here", err=True)
-        typer.echo(directory.path_of("leaderboard.parquet"), err=True)
-        sys.exit(outcomes.exit_code)
+
+def run(
+    wanted: Any,
+    location: str,
+    address: str | None,
+    fresh: bool,
+    retry_failed: bool,
+    as_json: bool,
+    quiet: bool,
+    news: Any,
+) -> int:
+    """The sweep on a Ray that is joined or started here; its exit code."""
+    from raylab.analysis.board import show
+    from raylab.results.directory import ResultsDirectory
+    from raylab.sweep.runner import Options, run_sweep
+
+    with terminated_as_interrupt():
+        outcomes = run_sweep(wanted, Options(location, address, fresh, retry_failed, quiet))
+    news.came_out(wanted.metric, outcomes.records, outcomes.interrupted, outcomes.advice)
+    if outcomes.records:
+        typer.echo(show([location], "json" if as_json else "table", metric=wanted.metric))
+    directory = ResultsDirectory(location)
+    tell_failures(outcomes.records, directory)
+    if outcomes.advice:
+        typer.echo(outcomes.advice, err=True)
+    if outcomes.interrupted:
+        typer.echo("interrupted; the same command goes on from here", err=True)
+    typer.echo(directory.path_of("leaderboard.parquet"), err=True)
+    return outcomes.exit_code
 
 
 def tell_failures(records: tuple[Any, ...], directory: Any) -> None:

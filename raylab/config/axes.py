@@ -1,4 +1,5 @@
-"""From a grid's raw `axes`, `zip` and `exclude` to checked ones; bad values are noted, left out."""
+"""From a grid's raw `axes`, `zip`, `levers` and `exclude` to checked ones; bad values are noted and
+left out."""
 
 from typing import Any
 
@@ -47,6 +48,30 @@ def read_zip(given: Any, findings: Findings) -> tuple[dict[str, tuple[Any, ...]]
         elif sound := _group(where, group, findings):
             read.append(sound)
     return tuple(read)
+
+
+def read_levers(given: Any, findings: Findings) -> tuple[dict[str, Any], ...]:
+    """Changes by dotted field, each to be made alone."""
+    if not isinstance(given, list):
+        text = "is not a list of changes; write [{augment: light}, {loss: focal, lr: 1.0e-3}]"
+        findings.add(("levers",), f"{shown(given)} {text}")
+        return ()
+    levers: list[dict[str, Any]] = []
+    for index, lever in enumerate(given):
+        where: Path = ("levers", index)
+        if not isinstance(lever, dict) or not lever:
+            text = "is no change; write {augment: light} (what changes nothing is run anyway)"
+            findings.add(where, f"{shown(lever)} {text}")
+            continue
+        known = [key for key in lever if _is_axis_field((*where, key), key, findings)]
+        bad = [check_value((*where, key), key, lever[key], findings) for key in known]
+        if len(known) < len(lever) or any(bad):
+            continue  # half a change would be another one
+        if lever in levers:
+            findings.add(where, "stands twice")
+            continue
+        levers.append(dict(lever))
+    return tuple(levers)
 
 
 def read_exclude(given: Any, findings: Findings) -> tuple[dict[str, Any], ...]:

@@ -9,7 +9,7 @@ from raylab.config.trial import TrialConfig
 Point = Mapping[str, Any]
 """Dotted trial field → value as given."""
 
-CHECKED_TOGETHER = frozenset({"epochs", "warmup_epochs"})
+CHECKED_TOGETHER = frozenset({"epochs", "warmup_epochs", "ema_decay", "swa_frac"})
 """Fields that TrialConfig checks against each other; any other is right or wrong on its own."""
 
 # Keeps memory flat where one field takes very many values.

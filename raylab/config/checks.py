@@ -1,5 +1,6 @@
 """What in a sweep contradicts itself: values that are each fine and make no sense together."""
 
+import contextlib
 import itertools
 from typing import Any
 
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 from raylab.config.expand import (
     CROSS_CHECKED,
     assignments,
+    config_from,
     count_trials,
     cross_checked,
     decisive,
@@ -40,6 +42,7 @@ def contradictions(sweep: SweepConfig, findings: Findings) -> None:
     _repeated_axes(sweep, findings)
     _overruled_options(sweep, findings)
     _idle_fields(sweep, findings)
+    _levers(sweep, findings)
     _search(sweep, findings)
     _scheduler(sweep, findings)
     _resources(sweep, findings)
@@ -61,6 +64,29 @@ def _axis_places(sweep: SweepConfig) -> list[tuple[str, Path]]:
     for index, group in enumerate(sweep.zip):
         places += [(key, ("zip", index, key)) for key in group]
     return places
+
+
+def _lever_places(sweep: SweepConfig) -> list[tuple[str, Path]]:
+    """(field, where) of everything that a lever changes."""
+    levers = enumerate(sweep.levers)
+    return [(key, ("levers", index, key)) for index, lever in levers for key in lever]
+
+
+def _levers(sweep: SweepConfig, findings: Findings) -> None:
+    """Levers are of a grid, stand on no axis, and change something."""
+    if sweep.levers and sweep.search.kind != "grid":
+        findings.add(("levers",), "are pulled one at a time, which needs search: grid")
+    axes = {key: where[0] for key, where in _axis_places(sweep)}
+    for key, where in _lever_places(sweep):
+        if key in axes:
+            text = f"{key} stands in {axes[key]} too; a lever is pulled at every point of the axes"
+            findings.add(where, text)
+            findings.spoiled.update(CROSS_CHECKED)
+    base = sweep.model_copy(update={"axes": {}, "zip": ()})
+    for index, lever in enumerate(sweep.levers):
+        with contextlib.suppress(ValidationError):  # told where fields disagree
+            if config_from(base, lever, 0) == config_from(base, {}, 0):
+                findings.add(("levers", index), "changes nothing: the trial has it already")
 
 
 def _repeated_axes(sweep: SweepConfig, findings: Findings) -> None:
@@ -86,13 +112,15 @@ def _idle_fields(sweep: SweepConfig, findings: Findings) -> None:
     """An axis, or a value that someone chose, which no trial would read."""
     places = dict(_axis_places(sweep))
     for key, (field, value) in _SERVES.items():
+        text = f"does nothing unless {field} is {value}; set that, or take this out"
         default = TrialConfig.model_fields[key].default
-        if key not in places and sweep.trial.get(key, default) == default:
-            continue
         axis = _axis(sweep, field)
         known = axis if isinstance(axis, tuple) else (sweep.trial.get(field),)
-        if value not in known:
-            text = f"does nothing unless {field} is {value}; set that, or take this out"
+        for index, lever in enumerate(sweep.levers):
+            if key in lever and lever.get(field, value if value in known else None) != value:
+                findings.add(("levers", index, key), text)
+        is_chosen = key in places or sweep.trial.get(key, default) != default
+        if is_chosen and value not in (*known, *(lever.get(field) for lever in sweep.levers)):
             findings.add(places.get(key, ("trial", key)), text)
 
 
@@ -159,7 +187,8 @@ def _numbers(sweep: SweepConfig, key: str) -> list[float]:
         return [axis.low, axis.high]
     if axis:
         return [float(value) for value in axis]
-    return [float(sweep.trial.get(key, TrialConfig.model_fields[key].default))]
+    pulled = [float(lever[key]) for lever in sweep.levers if key in lever]
+    return [float(sweep.trial.get(key, TrialConfig.model_fields[key].default)), *pulled]
 
 
 def _largest(sweep: SweepConfig, key: str) -> float:
@@ -177,6 +206,7 @@ def _too_many(sweep: SweepConfig, findings: Findings) -> bool:
         return False
     sizes = [f"{key} {len(axis)}" for key, axis in sweep.axes.items() if isinstance(axis, tuple)]
     sizes += ["+".join(group) + f" {len(next(iter(group.values())))}" for group in sweep.zip]
+    sizes += [f"levers {len(sweep.levers)} + 1"] if sweep.levers else []
     sizes.append(f"seeds {len(sweep.seeds)}")
     if total > num_points(sweep) * len(sweep.seeds):
         sizes.append("folds")
@@ -219,9 +249,10 @@ def _tell(
     error: ValidationError, part: dict[str, Any], sweep: SweepConfig, findings: Findings
 ) -> None:
     for detail in error.errors(include_url=False):
-        field = str(detail["loc"][0]) if detail["loc"] else "warmup_epochs"
-        names = [key for key in part if key.partition(".")[0] == field] or list(part)
-        where: Path = dict(_axis_places(sweep))[names[0]] if names else ("trial", field)
         reason = str(detail.get("ctx", {}).get("error", detail["msg"]))
+        field = str(detail["loc"][0]) if detail["loc"] else reason.partition(" ")[0]
+        names = [key for key in part if key.partition(".")[0] == field] or list(part)
+        places = dict(_lever_places(sweep)) | dict(_axis_places(sweep))
+        where: Path = places[names[0]] if names else ("trial", field)
         given = ", ".join(f"{key} {shown(value)}" for key, value in part.items())
         findings.add(where, f"{reason} (at {given})" if given else reason)

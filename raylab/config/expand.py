@@ -19,7 +19,7 @@ Assignment = dict[str, Any]
 """Dotted trial field → value as given; what one point of the grid sets on top of `trial`."""
 
 _MAX_DRAWS = 1000
-CROSS_CHECKED = {"split", "augment", "epochs", "warmup_epochs"}
+CROSS_CHECKED = {"split", "augment", "epochs", "warmup_epochs", "ema_decay", "swa_frac"}
 """Fields that trial.py checks against each other."""
 
 
@@ -43,6 +43,8 @@ def assignments(sweep: SweepConfig) -> Iterator[Assignment]:
         [dict(zip(group, row, strict=True)) for row in zip(*group.values(), strict=True)]
         for group in sweep.zip
     ]
+    if sweep.levers:
+        parts.append([{}, *sweep.levers])
     for combination in itertools.product(*parts):
         yield {key: value for part in combination for key, value in part.items()}
 
@@ -51,7 +53,7 @@ def num_points(sweep: SweepConfig) -> int:
     """Size of the product, exclusions not applied, seeds and folds not counted."""
     sizes = [len(_values(axis)) for axis in sweep.axes.values()]
     sizes += [len(next(iter(group.values()))) for group in sweep.zip if group]
-    return math.prod(sizes)
+    return math.prod(sizes) * (len(sweep.levers) + 1)
 
 
 def count_trials(sweep: SweepConfig) -> int:
@@ -104,8 +106,9 @@ def fold_axes(sweep: SweepConfig) -> list[str]:
 
 
 def swept(sweep: SweepConfig) -> list[str]:
-    """The dotted fields that move, zipped ones included."""
-    return [*sweep.axes, *(key for group in sweep.zip for key in group)]
+    """The dotted fields that move, zipped ones and those of levers included."""
+    moved = [*sweep.axes, *(key for group in sweep.zip for key in group)]
+    return list(dict.fromkeys([*moved, *(key for lever in sweep.levers for key in lever)]))
 
 
 def fixed_axes(sweep: SweepConfig) -> dict[str, tuple[Any, ...]]:
@@ -211,7 +214,10 @@ def _with_axes(sweep: SweepConfig, is_kept: Callable[[str], bool]) -> SweepConfi
     """The sweep over some of its axes only."""
     groups = [{k: values for k, values in group.items() if is_kept(k)} for group in sweep.zip]
     axes = {key: axis for key, axis in sweep.axes.items() if is_kept(key)}
-    return sweep.model_copy(update={"axes": axes, "zip": tuple(filter(None, groups))})
+    levers = [{k: value for k, value in lever.items() if is_kept(k)} for lever in sweep.levers]
+    left = {"axes": axes, "zip": tuple(filter(None, groups)), "levers": ()}
+    # All of them or none: each point of what is left has to stand equally often.
+    return sweep.model_copy(update=left | ({"levers": tuple(levers)} if any(levers) else {}))
 
 
 def _agrees(sweep: SweepConfig, point: Mapping[str, Any]) -> bool:

@@ -59,7 +59,7 @@ class Findings:
 def label_of(path: Path) -> str:
     """`axes.lr`, `zip[0].model`; the place in a list of values is told by the line."""
     steps = list(path)
-    kept = 2 if steps and steps[0] in ("zip", "exclude") else 0
+    kept = 2 if steps and steps[0] in ("zip", "levers", "exclude") else 0
     while len(steps) > kept and isinstance(steps[-1], int):
         steps.pop()
     label = ""

@@ -6,9 +6,9 @@ from typing import Any
 from raylab.config.choices import did_you_mean
 from raylab.config.marked import Path, parse_value
 
-LISTS = ("exclude", "seeds", "zip")
+LISTS = ("exclude", "levers", "seeds", "zip")
 """Their numbered steps are places in a list: `zip.0.lr`."""
-FLAT_SECTIONS = ("axes", "exclude", "zip")
+FLAT_SECTIONS = ("axes", "exclude", "levers", "zip")
 """Below these, what remains of a dotted key is one trial field: `axes.augment.rotate_deg`."""
 
 

@@ -2,19 +2,29 @@
 
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from raylab.config.axes import read_axes, read_exclude, read_zip
+from raylab.config.axes import read_axes, read_exclude, read_levers, read_zip
 from raylab.config.fields import FIELD_KEYS, root, without_dots
 from raylab.config.findings import Findings
-from raylab.config.sweep import METRICS, Budget, Resources, Scheduler, Search, SweepConfig
+from raylab.config.sweep import (
+    METRICS,
+    Budget,
+    LoggerName,
+    Resources,
+    Scheduler,
+    Search,
+    SweepConfig,
+)
 from raylab.config.trial import Value
 from raylab.config.values import check_value, unknown_field
-from raylab.config.weights import PACKAGE, weights_path
+from raylab.config.weights import PACKAGE, suspects_path, weights_path
 from raylab.config.wording import choice_text, shown, wording
 
+# Fields that name a file, and what finds it.
+_FILES = {"pretrained": weights_path, "drop_suspects": suspects_path}
 _NAME = re.compile(r"^[\w][\w .-]{0,99}$")
 
 Section = TypeVar("Section", bound=Value)
@@ -26,19 +36,24 @@ def read_sections(grid: dict[str, Any], path: Path, findings: Findings) -> Sweep
         name=_name(grid.get("name", path.stem), findings),
         data=grid["data"],
         trial=_trial(grid.get("trial", {}), path, findings),
-        axes=_axes_with_weights(read_axes(grid.get("axes", {}), findings), path, findings),
+        axes=_axes_with_files(read_axes(grid.get("axes", {}), findings), path, findings),
         zip=tuple(
-            _axes_with_weights(group, path, findings)
+            _axes_with_files(group, path, findings)
             for group in read_zip(grid.get("zip", []), findings)
+        ),
+        levers=tuple(
+            {key: _file(("levers", i, key), key, v, path, findings) for key, v in lever.items()}
+            for i, lever in enumerate(read_levers(grid.get("levers", []), findings))
         ),
         exclude=read_exclude(grid.get("exclude", []), findings),
         seeds=_seeds(grid, findings),
-        search=_kind(Search, "search", grid.get("search", "grid"), findings),
+        search=_search(grid.get("search", "grid"), path, findings),
         scheduler=_kind(Scheduler, "scheduler", grid.get("scheduler", "none"), findings),
         metric=_metric(grid.get("metric", "val_accuracy"), findings),
         budget=_section(Budget, ("budget",), grid.get("budget", {}), findings),
         resources=_section(Resources, ("resources",), grid.get("resources", {}), findings),
         keep=_keep(grid.get("keep", 3), findings),
+        loggers=_loggers(grid.get("loggers", []), findings),
     )
 
 
@@ -62,29 +77,32 @@ def _trial(given: Any, path: Path, findings: Findings) -> dict[str, Any]:
         elif "." in key and root(key) in given and not isinstance(given[root(key)], dict | str):
             findings.add(where, f"{root(key)} stands in trial too; write one of both")
         elif not check_value(where, key, value, findings):
-            sound[key] = _weights(where, value, path, findings) if key == "pretrained" else value
+            sound[key] = _file(where, key, value, path, findings)
     sound.pop("seed", None)
     return without_dots(sound)
 
 
-def _axes_with_weights(axes: dict[str, Any], path: Path, findings: Findings) -> dict[str, Any]:
-    """The axes, a `pretrained` one with whole paths."""
-    axis = axes.get("pretrained", ())
-    if not isinstance(axis, tuple) or not axis:
-        return axes
-    where = ("axes", "pretrained")
-    return {**axes, "pretrained": tuple(_weights(where, v, path, findings) for v in axis)}
+def _axes_with_files(axes: dict[str, Any], path: Path, findings: Findings) -> dict[str, Any]:
+    """The axes, those of files with whole paths."""
+    return {
+        key: tuple(_file(("axes", key), key, value, path, findings) for value in axis)
+        if isinstance(axis, tuple)
+        else axis
+        for key, axis in axes.items()
+    }
 
 
-def _weights(where: tuple[str | int, ...], value: Any, path: Path, findings: Findings) -> Any:
-    """A file's path, relative to the grid as given, made whole; `package:` and bool as they are."""
-    if not isinstance(value, str):
+def _file(
+    where: tuple[str | int, ...], key: str, value: Any, path: Path, findings: Findings
+) -> Any:
+    """A file's path, relative to the grid as given, made whole; every other value as it is."""
+    if key not in _FILES or not isinstance(value, str) or not value:
         return value
     given = value
     if not value.startswith(PACKAGE):
         value = str((path.parent / Path(value).expanduser()).absolute())
     try:
-        weights_path(value)
+        _FILES[key](value)
     except ValueError as error:
         findings.add(where, str(error).replace(repr(value), repr(given), 1))
     return value
@@ -111,6 +129,24 @@ def _seeds(grid: dict[str, Any], findings: Findings) -> tuple[int, ...]:
             findings.add(("seeds", index), f"{seed} stands twice")
         sound.append(seed)
     return tuple(sound) or (0,)
+
+
+def _search(given: Any, path: Path, findings: Findings) -> Search:
+    """The search, what it starts from with its whole path."""
+    search = _kind(Search, "search", given, findings)
+    start = search.warm_start
+    if start is None:
+        return search
+    if search.kind != "optuna":
+        findings.add(
+            ("search", search.kind, "warm_start"), "only optuna learns from earlier trials"
+        )
+    if "://" not in start:
+        start = str((path.parent / Path(start).expanduser()).absolute())
+        if not Path(start).is_dir():
+            text = f"no results directory {search.warm_start!r} (looked at {start})"
+            findings.add(("search", search.kind, "warm_start"), text)
+    return search.model_copy(update={"warm_start": start})
 
 
 def _kind(model: type[Section], key: str, given: Any, findings: Findings) -> Section:
@@ -159,6 +195,19 @@ def _metric(given: Any, findings: Findings) -> str:
         return str(given)
     findings.add(("metric",), choice_text(given, METRICS))
     return "val_accuracy"
+
+
+def _loggers(given: Any, findings: Findings) -> tuple[LoggerName, ...]:
+    known = get_args(LoggerName)
+    if not isinstance(given, list):
+        findings.add(("loggers",), f"{shown(given)} is not a list; write [{known[0]}]")
+        return ()
+    for index, name in enumerate(given):
+        if name not in known:
+            findings.add(("loggers", index), choice_text(name, known))
+        elif name in given[:index]:
+            findings.add(("loggers", index), f"{name} stands twice")
+    return tuple(name for name in known if name in given)
 
 
 def _keep(given: Any, findings: Findings) -> int:

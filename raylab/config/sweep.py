@@ -9,6 +9,8 @@ from raylab.config.trial import Value
 MAX_TRIALS = 1_000_000
 """More than this in one sweep is taken for an accident, unless `budget.trials` caps it."""
 
+LoggerName = Literal["tensorboard", "mlflow", "wandb"]
+
 EPOCH_METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_macro_f1")
 """Known after every epoch: these a scheduler can stop by."""
 METRICS = (*EPOCH_METRICS, "seconds", "train_images_per_s")
@@ -40,6 +42,14 @@ class Search(Value):
     kind: Literal["grid", "random", "optuna"] = "grid"
     num_trials: Annotated[StrictInt, Field(ge=1)] | None = None
     """None for `grid`. Each drawn config is run with every seed."""
+    warm_start: StrictStr | None = None
+    """Of `optuna`: the results of an earlier sweep, an absolute path or a URI; what its configs
+    came to is known before the first draw, as far as these axes allow them."""
+
+    def as_grid(self) -> Any:
+        """As a grid file writes it."""
+        options = self.model_dump(exclude={"kind"}, exclude_none=True)
+        return {self.kind: options} if options else self.kind
 
 
 class Scheduler(Value):
@@ -93,6 +103,9 @@ class SweepConfig(Value):
     """Per dotted trial field: its values as given, or a distribution; crossed."""
     zip: tuple[dict[str, tuple[Any, ...]], ...] = ()
     """Groups of axes that move together; the groups are crossed with the axes and each other."""
+    levers: tuple[dict[str, Any], ...] = ()
+    """Changes to the config by dotted field, one at a time: every point of the axes is run without
+    any of them, and with each alone."""
     exclude: tuple[dict[str, Any], ...] = ()
     """Partial configs by dotted name; a trial that agrees with all of one is left out."""
     seeds: tuple[int, ...] = (0,)
@@ -103,6 +116,8 @@ class SweepConfig(Value):
     resources: Resources = Resources()
     keep: Annotated[StrictInt, Field(ge=0)] = 3
     """Checkpoints kept: the best few of the whole sweep."""
+    loggers: tuple[LoggerName, ...] = ()
+    """Trackers that are told of the sweep beside its own results."""
 
     @property
     def mode(self) -> Literal["max", "min"]:
@@ -115,9 +130,6 @@ class SweepConfig(Value):
             key: axis.as_grid() if isinstance(axis, Distribution) else list(axis)
             for key, axis in self.axes.items()
         }
-        search: Any = self.search.kind
-        if self.search.num_trials is not None:
-            search = {self.search.kind: {"num_trials": self.search.num_trials}}
         scheduler: Any = "none"
         if self.scheduler.kind != "none":
             scheduler = {self.scheduler.kind: self.scheduler.model_dump(exclude={"kind"})}
@@ -127,12 +139,14 @@ class SweepConfig(Value):
             "trial": dict(self.trial),
             "axes": axes,
             "zip": [{key: list(values) for key, values in group.items()} for group in self.zip],
+            "levers": [dict(lever) for lever in self.levers],
             "exclude": [dict(partial) for partial in self.exclude],
             "seeds": list(self.seeds),
-            "search": search,
+            "search": self.search.as_grid(),
             "scheduler": scheduler,
             "metric": self.metric,
             "budget": self.budget.model_dump(exclude_none=True),
             "resources": self.resources.model_dump(exclude_none=True),
             "keep": self.keep,
+            **({"loggers": list(self.loggers)} if self.loggers else {}),
         }

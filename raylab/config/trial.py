@@ -176,11 +176,21 @@ class AugmentConfig(Value):
     """Brightness, contrast and saturation factors drawn from [1 - jitter, 1 + jitter]."""
     crop_scale: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
     """Random resized crop that keeps an area fraction drawn from [crop_scale, 1]."""
+    crop_frac: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
+    """Random crop of always this fraction of the side, brought back to size: 44 of 48 px, with
+    which FER2013's recipes from scratch train, is 0.917. Padding and cropping is `shift_frac`."""
     erase: Probability = 0.0
     """Probability that a rectangle of 2 to 20 % of the area is filled with noise
     (random erasing, Zhong et al. 2020)."""
     trivial: StrictBool = False
     """TrivialAugment (Müller and Hutter 2021): one random operation of random strength."""
+    randaugment_num_ops: Annotated[StrictInt, Field(ge=0, le=10)] = 0
+    """RandAugment (Cubuk et al. 2020): so many random operations in a row; 0 = off, 2 is usual."""
+    randaugment_magnitude: Annotated[StrictFloat, Field(ge=0, le=30)] = 9.0
+    """Of RandAugment: how strong all of them are, 0 to 30."""
+    augmix_severity: Annotated[StrictFloat, Field(ge=0, le=10)] = 0.0
+    """AugMix (Hendrycks et al. 2020): the image mixed with three chains of random operations up to
+    this strength; 0 = off, the paper's is 3. Its consistency loss (JSD) is not there."""
 
     @model_validator(mode="before")
     @classmethod
@@ -204,6 +214,9 @@ AUGMENT_PRESETS: dict[str, AugmentConfig] = {
     "erase": AugmentConfig(flip=0.5, rotate_deg=5, jitter=0.1, erase=0.25),
     "strong": AugmentConfig(flip=0.5, rotate_deg=15, jitter=0.3, crop_scale=0.7, erase=0.25),
     "trivial": AugmentConfig(flip=0.5, trivial=True),
+    "randaugment": AugmentConfig(flip=0.5, randaugment_num_ops=2),
+    "augmix": AugmentConfig(flip=0.5, augmix_severity=3),
+    "crop44": AugmentConfig(flip=0.5, crop_frac=0.917),
 }
 
 
@@ -237,13 +250,22 @@ class TrialConfig(Value):
     """1 = grey, 3 = RGB."""
     split: SplitConfig = SplitConfig()
     augment: AugmentConfig = AugmentConfig()
-    """A preset (none, flip, light, erase, strong, trivial) or a mapping of operations; a mapping
-    may start from one: `{preset: light, rotate_deg: 10}`."""
+    """A preset (none, flip, light, erase, strong, trivial, randaugment, augmix, crop44), or a
+    mapping of operations, which may start from one: `{preset: light, rotate_deg: 10}`."""
     mixup: Annotated[StrictFloat, Field(ge=0, le=10)] = 0.0
     """Alpha of mixup's Beta distribution; 0 = off."""
     cutmix: Annotated[StrictFloat, Field(ge=0, le=10)] = 0.0
     """Alpha of cutmix's Beta distribution; 0 = off. With mixup, each batch draws one of both."""
     label_smoothing: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0
+    soft_labels: StrictBool = False
+    """Training images teach the shares of their votes, where a manifest has a column
+    `votes_<class>` per class (Barsoum et al. 2016), in place of the one label; validation and every
+    metric stay with the label."""
+    drop_suspects: StrictStr = ""
+    """The suspects.parquet that `raylab diagnose` wrote, or any Parquet file with image_id: these
+    images do not train; they validate as before. '' = all train."""
+    drop_suspects_digest: Annotated[StrictStr, Field(pattern="^([0-9a-f]{16})?$")] = ""
+    """As pretrained_digest, of that file."""
     sampler: Literal["shuffle", "proportional", "balanced"] = "shuffle"
     """`proportional`: every batch carries the class proportions; `balanced`: classes equally
     often."""
@@ -287,6 +309,10 @@ class TrialConfig(Value):
     sweep's metric; 0 = it runs all `epochs`."""
     ema_decay: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0
     """Validate and keep an exponential moving average of the weights; 0 = off."""
+    swa_frac: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0
+    """Stochastic weight averaging (Izmailov et al. 2018) over this last fraction of the epochs: the
+    lr stays where its schedule was, and the mean of the weights at the ends of these epochs, with
+    BatchNorm statistics of its own, is validated and kept; 0 = off, the paper's is 0.25."""
     tta: Literal["none", "flip", "fivecrop", "tencrop"] = "none"
     """Test-time augmentation during validation."""
     amp: Literal["auto", "none", "bf16", "fp16"] = "auto"
@@ -300,7 +326,17 @@ class TrialConfig(Value):
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be < epochs {self.epochs}")
         if self.train_layers == ():
             raise ValueError("train_layers is an empty list; give all, head, or name prefixes")
+        if self.ema_decay > 0 and self.swa_frac > 0:
+            raise ValueError(
+                f"ema_decay {self.ema_decay:g} and swa_frac {self.swa_frac:g}: weights are "
+                "averaged in one way; set one of them to 0"
+            )
         return self
+
+    @property
+    def num_swa_epochs(self) -> int:
+        """The last epochs whose weights are averaged."""
+        return max(1, round(self.swa_frac * self.epochs)) if self.swa_frac > 0 else 0
 
     def flat(self) -> dict[str, str | int | float | bool]:
         """Every field under its own dotted name as a scalar: a leaderboard row's config columns."""

@@ -1,4 +1,4 @@
-"""From what `pretrained` names to the weights file, and a digest of its content; loads no torch."""
+"""From what a config names to a file, and a digest of its content; loads no torch."""
 
 import functools
 import hashlib
@@ -26,9 +26,28 @@ def weights_path(pretrained: str) -> Path:
     return path
 
 
+def suspects_path(drop_suspects: str) -> Path:
+    """The file that `drop_suspects` names; ValueError where there is none."""
+    path = Path(drop_suspects).expanduser()
+    if not path.is_file():
+        raise ValueError(
+            f"suspects file {drop_suspects!r} does not exist (looked at {path.absolute()})"
+        )
+    return path
+
+
 def weights_digest(pretrained: str) -> str:
-    """16 hex digits of the SHA-256 of the file's content; ValueError where there is no file."""
-    path = weights_path(pretrained)
+    """`file_digest` of the weights file; ValueError where there is none."""
+    return file_digest(weights_path(pretrained))
+
+
+def suspects_digest(drop_suspects: str) -> str:
+    """`file_digest` of the suspects file; ValueError where there is none."""
+    return file_digest(suspects_path(drop_suspects))
+
+
+def file_digest(path: Path) -> str:
+    """16 hex digits of the SHA-256 of the file's content."""
     state = path.stat()
     return _digest(path, state.st_mtime_ns, state.st_size)
 

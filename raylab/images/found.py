@@ -38,6 +38,8 @@ class Found:
     """A whole encoded image, where the source is not made of files."""
     group: str | None = None
     given_split: str | None = None
+    votes: dict[str, float] | None = None
+    """By class, how many people saw it in the image; None where nobody was asked."""
 
 
 def is_uri(location: str) -> bool:

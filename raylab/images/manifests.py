@@ -24,6 +24,7 @@ from raylab.images.found import (
     is_uri,
     read_content,
 )
+from raylab.images.votes import as_labelled, plurality, read_votes, vote_columns
 
 FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 MANIFEST_COLUMNS = ("path", "label", "split", "group")
@@ -34,8 +35,9 @@ Row = tuple[str, Mapping[str, Any]]
 
 
 def find_in_manifest(location: str) -> list[Found]:
-    """Images of a `.csv` or `.parquet` manifest with columns path, label and maybe split, group;
-    or of a CSV with columns emotion, pixels and maybe Usage, as Kaggle gives FER2013.
+    """Images of a `.csv` or `.parquet` manifest with columns path, label and maybe split, group,
+    and `votes_<class>` per class (which may stand in place of the label); or of a CSV with columns
+    emotion, pixels and maybe Usage, as Kaggle gives FER2013.
     """
     try:
         content = read_content(location)
@@ -50,12 +52,13 @@ def find_in_manifest(location: str) -> list[Found]:
     problems = _missing_columns(location, columns)
     if problems:
         raise _refused(location, problems)
-    has_split = "split" in columns
+    has_split, voted = "split" in columns, vote_columns(columns)
 
     def read(place: str, row: Mapping[str, Any]) -> Found:
-        return _manifest_image(location, row, has_split)
+        return _manifest_image(location, row, has_split, voted)
 
-    return _collect(location, rows, read)
+    found = _collect(location, rows, read)
+    return as_labelled(found, location) if voted else found
 
 
 def _collect(location: str, rows: Iterator[Row], read: Any) -> list[Found]:
@@ -80,12 +83,17 @@ def _refused(location: str, problems: list[Problem]) -> Refused:
     return Refused(shown, location)
 
 
-def _manifest_image(location: str, row: Mapping[str, Any], has_split: bool) -> Found:
+def _manifest_image(
+    location: str, row: Mapping[str, Any], has_split: bool, voted: Mapping[str, str]
+) -> Found:
     path, label = _text(row.get("path")), clean_label(_text(row.get("label")))
+    votes = read_votes(row, voted)
+    if not label and votes is not None:
+        label = plurality(votes)
     if not path:
         raise ValueError("path is empty")
     if not label:
-        raise ValueError("label is empty")
+        raise ValueError("label is empty, and nobody voted" if voted else "label is empty")
     if is_uri(location) and leaves(path):
         raise ValueError(
             f"path: {path!r} leaves the folder of a manifest that lies elsewhere; paths in it are "
@@ -97,6 +105,7 @@ def _manifest_image(location: str, row: Mapping[str, Any], has_split: bool) -> F
         file=beside(location, path),
         group=_text(row.get("group")) or None,
         given_split=_split(_text(row.get("split"))) if has_split else None,
+        votes=votes,
     )
 
 
@@ -143,7 +152,7 @@ def _text(value: Any) -> str:
 def _missing_columns(location: str, columns: tuple[str, ...]) -> list[Problem]:
     problems = []
     for wanted in ("path", "label"):
-        if wanted in columns:
+        if wanted in columns or (wanted == "label" and vote_columns(columns)):
             continue
         others = [column for column in columns if column not in MANIFEST_COLUMNS]
         near = difflib.get_close_matches(wanted, others, n=1)

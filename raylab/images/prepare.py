@@ -23,6 +23,7 @@ import ray.data
 from ray.exceptions import RayError
 
 from raylab.errors import CannotFinish, CannotWrite, Problem, Refused
+from raylab.images.cache import MANIFEST, variant_folder
 from raylab.images.decode import DecodeError, decode_info
 from raylab.images.found import read_content
 from raylab.images.source import Source
@@ -31,7 +32,6 @@ from raylab.storage import Folder
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
 MIN_CLASS_IMAGES = 5
 MAX_SHOWN_TROUBLES = 5
 MAX_PART_BYTES = 32 * 2**20
@@ -91,7 +91,7 @@ def as_array(table: pa.Table, image_size: int, channels: int) -> npt.NDArray[np.
 def find_variant(source: Source, image_size: int, channels: int, cache: Folder) -> Variant | None:
     """The variant, if it was prepared to the end."""
     name = variant_id(source, image_size, channels)
-    folder = cache.child(f"prepared/{name}")
+    folder = variant_folder(cache, name)
     try:
         manifest = folder.read_json(MANIFEST)
     except (FileNotFoundError, ValueError):
@@ -114,7 +114,7 @@ def prepare(
         progress(ready.num_images, ready.num_images)
         return ready
     name = variant_id(source, image_size, channels)
-    folder = cache.child(f"prepared/{name}")
+    folder = variant_folder(cache, name)
     jobs = _jobs(distinct(source), image_size, channels)
     num_images, num_ok = _run(jobs, _PartWriter(folder, image_size, channels), progress)
     manifest = {
@@ -132,7 +132,7 @@ def prepare(
 
 def image_table(source: Source, variant: Variant) -> pa.Table:
     """One row per image of the source: image_id, path, label, sha256, width, height, group,
-    given_split, status (`ok`, or why it was left out).
+    given_split, status (`ok`, or why it was left out), and votes where the source has them.
     """
     known = variant.statuses()
     index = pc.index_in(source.table["sha256"], value_set=known["sha256"].combine_chunks())
@@ -143,6 +143,8 @@ def image_table(source: Source, variant: Variant) -> pa.Table:
     columns["group"] = source.table["group"]
     columns["given_split"] = source.table["given_split"]
     columns["status"] = status
+    if source.has_votes:
+        columns["votes"] = source.table["votes"]
     return pa.table(columns)
 
 

@@ -37,6 +37,7 @@ SOURCE_SCHEMA = pa.schema(
         ("file", pa.string()),
         ("pixels", pa.large_binary()),
         ("trouble", pa.string()),
+        ("votes", pa.list_(pa.float64())),
     ]
 )
 
@@ -48,7 +49,8 @@ class Source:
     `table` has SOURCE_SCHEMA: `image_id` (from the content, unique), `path` (as shown), `label`,
     `sha256`, `group` and `given_split` (null where the source says nothing), and where the bytes
     are: `file` (path or URI) or `pixels` (an encoded image, inline). `trouble` says why the bytes
-    could not be read; null = they could.
+    could not be read; null = they could. `votes`: how many people saw each of `classes`; null where
+    nobody was asked.
     """
 
     location: str
@@ -67,6 +69,11 @@ class Source:
         """True where the source itself says which images train."""
         return bool(self.table["given_split"].null_count < self.table.num_rows)
 
+    @property
+    def has_votes(self) -> bool:
+        """True where people voted on some image."""
+        return bool(self.table["votes"].null_count < self.table.num_rows)
+
 
 def scan(data: str) -> Source:
     """The source that `data` names; Refused where there is none, or nothing to tell apart in it."""
@@ -79,8 +86,8 @@ def scan(data: str) -> Source:
     if all(trouble is not None for _, trouble in identities):
         first = f"none of {len(found)} images can be read; {found[0].path} {identities[0][1]}"
         raise Refused([Problem(data, first)], data)
-    table = _table(found, identities)
     classes = tuple(sorted({image.label for image in found}))
+    table = _table(found, identities, classes)
     return Source(data, table, classes, _fingerprint(table))
 
 
@@ -122,7 +129,9 @@ def _problems_of(data: str, found: Sequence[Found]) -> list[Problem]:
     return []
 
 
-def _table(found: Sequence[Found], identities: Sequence[tuple[str, str | None]]) -> pa.Table:
+def _table(
+    found: Sequence[Found], identities: Sequence[tuple[str, str | None]], classes: Sequence[str]
+) -> pa.Table:
     order = sorted(range(len(found)), key=lambda i: (found[i].label, found[i].path))
     images = [found[i] for i in order]
     hashes = [identities[i][0] for i in order]
@@ -137,6 +146,10 @@ def _table(found: Sequence[Found], identities: Sequence[tuple[str, str | None]])
             "file": [None if identities[i][1] else found[i].file for i in order],
             "pixels": [image.content for image in images],
             "trouble": [identities[i][1] for i in order],
+            "votes": [
+                None if image.votes is None else [image.votes.get(name, 0.0) for name in classes]
+                for image in images
+            ],
         },
         schema=SOURCE_SCHEMA,
     )
@@ -156,5 +169,7 @@ def _image_ids(hashes: Iterable[str]) -> list[str]:
 def _fingerprint(table: pa.Table) -> str:
     columns = ("sha256", "label", "given_split", "group")
     values: list[list[Any]] = [pc.fill_null(table[name], "").to_pylist() for name in columns]
+    if table["votes"].null_count < table.num_rows:
+        values.append([str(votes) for votes in table["votes"].to_pylist()])
     lines = sorted("\0".join(row) for row in zip(*values, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:FINGERPRINT_HEX]

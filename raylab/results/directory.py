@@ -12,6 +12,7 @@ import yaml
 
 from raylab.config.identity import digest
 from raylab.results.journal import Journal
+from raylab.results.live import Snapshot
 from raylab.results.record import EPOCH_SCHEMA, LEADERBOARD_SCHEMA, Record
 from raylab.results.segment import EPOCH_ROWS, epoch_rows
 from raylab.storage import Folder
@@ -25,8 +26,10 @@ FINAL = "final.json"
 DRAWS = "draws.json"
 SUSPECTS = "suspects.parquet"
 NEXT_GRID = "next.yaml"
+REPORT, COMPARISON = "report.html", "comparison.html"
 LOCK = "sweep.lock"
 FETCHED = "fetched.json"
+LIVE = "live.json"
 
 # Gathering rewrites two whole tables. Done whenever they would grow by this fraction, a record is
 # rewritten 1 + 1 / GATHER_GROWTH times on average, however many there are …
@@ -236,6 +239,27 @@ class ResultsDirectory:
     def write_next_grid(self, text: str) -> None:
         """The grid file to run next."""
         self.folder.write_bytes(NEXT_GRID, text.encode())
+
+    # What `report` leaves
+
+    def write_report(self, content: bytes, *, of_several: bool) -> str:
+        """Keeps the report on these results, or on these and others; the path or URI where it is."""
+        name = COMPARISON if of_several else REPORT
+        self.folder.write_bytes(name, content)
+        return self.path_of(name)
+
+    # What a running sweep shows
+
+    def write_live(self, snapshot: Snapshot) -> None:
+        """The sweep as it stands, in place of what it was."""
+        self.folder.write_json(LIVE, snapshot.to_json())
+
+    def live(self) -> Snapshot | None:
+        """The latest of `write_live`; None where there is none, or it cannot be read."""
+        try:
+            return Snapshot.from_json(self.folder.read_json(LIVE))
+        except (FileNotFoundError, ValueError):
+            return None
 
     # What a copy of another place knows of it
 

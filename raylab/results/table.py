@@ -62,6 +62,17 @@ def render_families(
     return _text(cells, len(families), "families", width, notes)
 
 
+def render_cells(
+    cells: pd.DataFrame, format: Format, notes: Sequence[str] = (), width: int | None = None
+) -> str:
+    """Cells that are all text already, and the notes below them (not in csv and json)."""
+    if format in ("csv", "json"):
+        return _for_programs(cells, format)
+    if format == "markdown":
+        return _markdown(cells, notes)
+    return _text(cells, len(cells), "rows", width, notes)
+
+
 def _for_programs(shown: pd.DataFrame, format: Format) -> str:
     if format == "csv":
         return shown.to_csv(index=False).rstrip("\n")

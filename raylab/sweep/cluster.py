@@ -45,6 +45,12 @@ RAY_SWITCHES = {
     "TUNE_RESULT_BUFFER_LENGTH": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+# Of a Ray on this machine alone. After a kill -9 of raylab its agents would look for the head for a
+# minute; and a laptop that slept, or is busy, would give up its only node for missed heartbeats.
+LOCAL_SWITCHES = {
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
+    "RAY_health_check_failure_threshold": "100",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,8 @@ def connected(address: str | None) -> Iterator[Capacity]:
     if address and address.startswith("ray://"):
         text = "a sweep cannot run through Ray Client; give host:port of the head, or auto on it"
         raise Refused([Problem(f"--address {address}", text)], "the options")
-    os.environ.update({key: os.environ.get(key, value) for key, value in RAY_SWITCHES.items()})
+    switches = RAY_SWITCHES if address else RAY_SWITCHES | LOCAL_SWITCHES
+    os.environ.update({key: os.environ.get(key, value) for key, value in switches.items()})
     if ray.is_initialized():
         yield capacity_now()
         return

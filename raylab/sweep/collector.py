@@ -1,7 +1,8 @@
 """From Tune's events to records: the only writer of records, the leaderboard, and what is kept."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -84,6 +85,10 @@ class Collector(Callback):
         self.may_be_hopeless = True
         self.advice: str | None = None
         """Why the sweep stopped early, and what to do."""
+        self.cannot_write: CannotWrite | None = None
+        """Why nothing can go on, to be raised after the step: what Tune catches before, it takes
+        for a fault of the trial.
+        """
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its Tuner for a restore that raylab never asks for."""
@@ -157,15 +162,29 @@ class Collector(Callback):
         self.record(trial.config["trial_id"], "failed")
 
     def failure(self, trial: Any, story: str) -> Failure:
-        """Why Tune's trial failed, kept in its log; CannotWrite if no trial could do better."""
+        """Why Tune's trial failed, kept in its log."""
         failure = failure_in(story)
-        if failure.kind == CannotWrite.__name__:
-            raise CannotWrite(failure.text)
-        self.results.write_log(trial.config["trial_id"], story)
+        with self.writing():
+            if failure.kind == CannotWrite.__name__:  # no trial could do better
+                raise CannotWrite(failure.text)
+            self.results.write_log(trial.config["trial_id"], story)
         return failure
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Whatever cannot be written in here ends the sweep with the step."""
+        try:
+            yield
+        except CannotWrite as error:
+            self.cannot_write = error
+
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """End the processes of trials that showed no progress for too long."""
+        """End the processes of trials that showed no progress for too long.
+
+        Raises CannotWrite where the storage took nothing in this step.
+        """
+        if self.cannot_write:
+            raise self.cannot_write
         if self.timeout_s is None:
             return
         now = time.monotonic()
@@ -186,6 +205,16 @@ class Collector(Callback):
         """Write how the trial ended, and tell the queue and the view."""
         running = self.running.pop(identity)
         release_group(running)
+        with self.writing():
+            record = self.written(running, status)
+            self.keep_best(record, outcome_of(record, self.metric))
+            self.queue.ended(identity, outcome_of(record, self.metric))
+            self.view.ended(record)
+            self.sound_alarm(record)
+            self.stop_if_hopeless()
+
+    def written(self, running: Running, status: Status) -> Record:
+        """The record, kept for good."""
         record = record_from(
             config=running.config,
             data_fingerprint=self.data_fingerprint,
@@ -204,12 +233,7 @@ class Collector(Callback):
         )
         self.results.add(record)
         self.records.append(record)
-        outcome = outcome_of(record, self.metric)
-        self.keep_best(record, outcome)
-        self.queue.ended(identity, outcome)
-        self.view.ended(record)
-        self.sound_alarm(record)
-        self.stop_if_hopeless()
+        return record
 
     def stop_if_hopeless(self) -> None:
         """Start nothing more when all that ended so far failed of one cause."""

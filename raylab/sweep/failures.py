@@ -68,7 +68,8 @@ def failure_in(story: str) -> Failure:
     lines = [line.strip() for line in story.strip().splitlines() if line.strip()]
     raised = [found for line in lines if (found := _EXCEPTION.match(line))]
     if "CannotWrite" in story:
-        return Failure(CannotWrite.__name__, story.partition("CannotWrite: ")[2].strip())
+        told = story.rpartition("CannotWrite: ")[2].strip().splitlines()[:2]
+        return Failure(CannotWrite.__name__, "\n".join(told))
     if _NODE_LOST.search(story):
         return Failure(NODE_LOST, "the node of the trial was lost")
     if _OUT_OF_MEMORY.search(story):

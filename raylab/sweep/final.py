@@ -16,19 +16,24 @@ import numpy.typing as npt
 from rich.console import Console
 
 from raylab import __version__
+from raylab.config.sweep import SweepConfig
 from raylab.errors import Problem, Refused
+from raylab.images.cache import cache_folder
 from raylab.images.source import Source, scan
 from raylab.images.split import split_fingerprint
+from raylab.images.suspects import unsuspected
 from raylab.results.directory import ResultsDirectory
 from raylab.results.environment import environment, git_sha
+from raylab.results.greedy import greedy_weights, label_probs
 from raylab.results.intervals import wilson
 from raylab.results.winners import Family, ranked_families
 from raylab.sweep.cluster import connected
 from raylab.sweep.earlier import check_same_data, config_of, read_sweep
-from raylab.sweep.progress import LogView, QuietView, short_name
+from raylab.sweep.lock import held
+from raylab.sweep.progress import LogView, QuietView
 from raylab.sweep.retrain import Job, Retrained, retrain_all, variants_of, write_model
-from raylab.sweep.runner import cache_folder
 from raylab.sweep.shards import Images
+from raylab.sweep.tally import short_name
 from raylab.training.metrics import accuracy, confusion_counts, macro_f1
 
 
@@ -40,7 +45,8 @@ class FinalOptions:
     top: int = 1
     """So many families are retrained and scored, each a look at the test split."""
     ensemble: int | None = None
-    """So many families are retrained, their probabilities averaged and scored in one look."""
+    """So many families at most are retrained, and the mean of their probabilities, weighed by what
+    they said of the validation images, is scored in one look."""
     again: bool = False
     """Whether a test split that was scored before may be scored again."""
     data: str | None = None
@@ -58,32 +64,41 @@ class FinalOptions:
     @property
     def what(self) -> str:
         if self.ensemble:
-            return f"ensemble of {self.ensemble}"
+            return f"ensemble of up to {self.ensemble}"
         return "winner" if self.top == 1 else f"top {self.top}"
 
 
 def run_final(options: FinalOptions) -> dict[str, Any]:
     """Retrain and score what `options` ask for; returns what final.json then holds.
 
-    Raises Refused where there is nothing to score, the data is not the sweep's, or the test split
-    was scored before; CannotFinish when the retraining fails.
+    Raises Refused where there is nothing to score, the data is not the sweep's, the test split was
+    scored before, or a sweep still runs; CannotFinish when the retraining fails.
     """
     results = ResultsDirectory(options.results)
-    view = (QuietView if options.quiet else LogView)(Console(stderr=True), "val_accuracy", ())
     check_options(options)
     sweep = read_sweep(results, options.data)
+    with held(results):  # half a sweep has no winner, and two looks at once would count as one
+        return retrain_and_score(sweep, results, options)
+
+
+def retrain_and_score(
+    sweep: SweepConfig, results: ResultsDirectory, options: FinalOptions
+) -> dict[str, Any]:
+    """`run_final` once nobody else writes in the results directory."""
+    view = (QuietView if options.quiet else LogView)(Console(stderr=True), "val_accuracy", ())
     check_not_scored(results, options)
     source = scan(sweep.data)
     families = candidates(results, source, sweep.metric, options)
     images = Images.of(results.images(), source.classes, source.fingerprint)
-    jobs = [job_for(family, images) for family in families[: options.num_families]]
+    chosen = choose(families, results, options)
+    jobs = [job_for(choice.family, images) for choice in chosen]
     check_same_test(jobs, options)
     with connected(options.address) as capacity:
         variants = variants_of(jobs, source, cache_folder(results.location), view)
         retrained = retrain_all(jobs, images, variants, sweep.resources, capacity, view)
     for job, model in zip(jobs, retrained, strict=True):
         write_model(results.final_model(job.trial_id), job, images.classes, model)
-    report = report_on(options, families, jobs, retrained, images, results)
+    report = report_on(options, families, chosen, jobs, retrained, images, results)
     results.write_final(report)  # right behind the look, so that none goes uncounted
     return report
 
@@ -128,6 +143,47 @@ def candidates(
     return families
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A family that is retrained."""
+
+    family: Family
+    rank: int
+    """1-based, among all families."""
+    weight: float
+    """Of its probabilities in the ensemble; 1 where each is scored alone."""
+
+
+def choose(
+    families: Sequence[Family], results: ResultsDirectory, options: FinalOptions
+) -> list[Choice]:
+    """The best families; for an ensemble those that the greedy selection takes of all that
+    validated the best one's images. It sees stored validation predictions, and no other.
+    """
+    if not options.ensemble:
+        return [Choice(family, i + 1, 1.0) for i, family in enumerate(families[: options.top])]
+    ranks, of_label, images = [], [], None
+    for rank, family in enumerate(families):
+        alike = [r for r in family.records if r.config["seed"] == family.first.config["seed"]]
+        try:
+            ids, probs = label_probs(results.predictions(record.trial_id) for record in alike)
+        except FileNotFoundError:
+            continue
+        images = ids if images is None else images
+        if np.array_equal(ids, images):
+            ranks.append(rank)
+            of_label.append(probs)
+    if len(ranks) < 2:
+        text = f"{len(ranks)} families have predictions of the best one's validation images"
+        refuse(f"--ensemble {options.ensemble}", f"{text}; an ensemble takes 2")
+    weights = greedy_weights(np.stack(of_label), options.ensemble)
+    return [
+        Choice(families[rank], rank + 1, float(weight))
+        for rank, weight in zip(ranks, weights, strict=True)
+        if weight > 0
+    ]
+
+
 def job_for(family: Family, images: Images) -> Job:
     """What retraining the family takes. Refused if its split cannot be made again or tests nothing.
 
@@ -143,10 +199,13 @@ def job_for(family: Family, images: Images) -> Job:
     if not len(test):
         text = "its split locks no test images; set split.test > 0, or name them in the source"
         refuse(f"trial {record.trial_id}", text)
+    train = np.flatnonzero((sides == "train") | (sides == "val"))
+    if config.drop_suspects:
+        train = unsuspected(train, images.image_ids, config)
     return Job(
         trial_id=record.trial_id,
         config=config,
-        train=np.flatnonzero((sides == "train") | (sides == "val")),
+        train=train,
         test=test,
         num_epochs=family.num_epochs,
         val_losses=tuple(float(epoch["val_loss"] or 0) for epoch in record.epochs),
@@ -187,6 +246,7 @@ def score(
 def report_on(
     options: FinalOptions,
     families: Sequence[Family],
+    chosen: Sequence[Choice],
     jobs: Sequence[Job],
     retrained: Sequence[Retrained],
     images: Images,
@@ -195,13 +255,17 @@ def report_on(
     """All that final.json says; here the test labels are read."""
     names = names_of(families)
     models = []
-    for rank, (job, model) in enumerate(zip(jobs, retrained, strict=True)):
-        entry = describe(families[rank], job, model) | {"rank": rank + 1, "name": names[rank]}
-        if not options.ensemble:
+    for choice, job, model in zip(chosen, jobs, retrained, strict=True):
+        entry = describe(choice.family, job, model)
+        entry |= {"rank": choice.rank, "name": names[choice.rank - 1]}
+        if options.ensemble:
+            entry["weight"] = choice.weight
+        else:
             entry["test"] = score(images.labels[job.test], model.fit.probs, images.classes)
         models.append(entry)
     if options.ensemble:
-        probs = np.mean([model.fit.probs for model in retrained], axis=0)
+        weights = [choice.weight for choice in chosen]
+        probs = np.average([model.fit.probs for model in retrained], axis=0, weights=weights)
         test = score(images.labels[jobs[0].test], probs, images.classes)
     else:
         test = models[0]["test"]  # the first by validation, whatever the others reach here

@@ -1,4 +1,8 @@
-"""One sweep at a time in a results directory: the second is told who holds it, and is refused."""
+"""One writer at a time in a results directory: the second is told who holds it, and is refused.
+
+`sweep` and `final` hold the results directory; `rerun`, which writes in a directory of its own,
+that one. Reading needs no lock.
+"""
 
 import contextlib
 import errno
@@ -30,7 +34,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who runs a sweep in the directory. `beat`: seconds since 1970, of its last sign of life."""
+    """Who writes in the directory. `beat`: seconds since 1970, of its last sign of life."""
 
     host: str
     pid: int
@@ -41,7 +45,7 @@ class Holder:
 
 @contextmanager
 def held(results: ResultsDirectory) -> Iterator[None]:
-    """Keep every other sweep out of the directory.
+    """Keep every other writer out of the directory.
 
     Refused while another process holds it, or where nothing can be written. On a local disk the
     lock ends with the process, however that ends; behind a URI it grows stale.
@@ -166,7 +170,7 @@ def _is_dead(holder: Holder) -> bool:
 
 def _refused(folder: Folder, holder: Holder | None) -> Refused:
     who = f"process {holder.pid} on {holder.host} since {holder.since}" if holder else "another"
-    text = f"a sweep runs in it already ({who}); wait for it, end it, or give another --results"
+    text = f"raylab writes in it already ({who}); wait for it, end it, or give another directory"
     if not folder.is_local:
         text += f"; should it be dead, it is let go {STALE_S:.0f} s after its last sign of life"
     return Refused([Problem(folder.location, text)], "the results directory")

@@ -8,19 +8,19 @@ from ray.util.metrics import Gauge
 
 from raylab.config.trial import TrialConfig
 from raylab.results.record import Record
-from raylab.sweep.progress import View, short_name
+from raylab.sweep.tally import short_name
 
 
 class MeteredView:
-    """Hands every event on to a view and keeps the gauges. Ray writes `ray_` before their names.
+    """A view that keeps gauges. Ray writes `ray_` before their names.
 
     raylab_val_accuracy {sweep, trial}: after the latest epoch, 0..1.
     raylab_train_images_per_s {sweep}: of all running trials together.
     raylab_trials {sweep, state}: running, complete, pruned, failed.
     """
 
-    def __init__(self, view: View, sweep: str, fields: Sequence[str]) -> None:
-        self.view, self.fields = view, tuple(fields)
+    def __init__(self, sweep: str, fields: Sequence[str]) -> None:
+        self.fields = tuple(fields)
         self.names: dict[str, str] = {}
         self.speeds: dict[str, float] = {}
         self.states: Counter[str] = Counter()
@@ -35,27 +35,23 @@ class MeteredView:
         )
 
     def preparing(self, what: str, done: int, total: int) -> None:
-        self.view.preparing(what, done, total)
+        """No gauge for it."""
 
     def planned(self, total: int, reused: Sequence[Record], slots: int, epochs: int) -> None:
-        self.view.planned(total, reused, slots, epochs)
         self.states.update(record.status for record in reused)
         self.count()
 
     def started(self, trial_id: str, config: TrialConfig) -> None:
-        self.view.started(trial_id, config)
         self.names[trial_id] = short_name(config.flat(), self.fields)
         self.states["running"] += 1
         self.count()
 
     def epoch(self, trial_id: str, row: dict[str, Any]) -> None:
-        self.view.epoch(trial_id, row)
         self.accuracy.set(row["val_accuracy"], {"trial": self.names[trial_id]})
         self.speeds[trial_id] = row["train_images_per_s"]
         self.speed.set(sum(self.speeds.values()))
 
     def ended(self, record: Record) -> None:
-        self.view.ended(record)
         self.names.pop(record.trial_id, None)
         self.speeds.pop(record.trial_id, None)
         self.speed.set(sum(self.speeds.values()))
@@ -64,10 +60,10 @@ class MeteredView:
         self.count()
 
     def note(self, text: str) -> None:
-        self.view.note(text)
+        """No gauge for it."""
 
     def close(self) -> None:
-        self.view.close()
+        """Ray forgets the gauges with the process."""
 
     def count(self) -> None:
         """Set the number of trials in every state that was seen."""

@@ -21,7 +21,7 @@ from raylab.config.expand import (
 from raylab.config.identity import trial_id
 from raylab.config.sweep import Distribution, SweepConfig
 from raylab.config.trial import SplitConfig, TrialConfig
-from raylab.config.weights import weights_digest
+from raylab.config.weights import suspects_digest, weights_digest
 from raylab.errors import Problem, Refused
 from raylab.images.source import Source
 from raylab.images.split import idle_keys, remarks, resolve_strategy
@@ -97,18 +97,28 @@ class Plan:
 
     def finish(self, config: TrialConfig) -> TrialConfig:
         """The config with what it does not tell itself filled in: the split's strategy, from the
-        source, and the digest of the weights file. Refused where that is not the file meant.
+        source, and the digests of the files it names. Refused where those are not the files meant,
+        or where it asks for votes that the source has not.
         """
-        found = {"split": self.resolve(config.split), "pretrained_digest": ""}
-        if isinstance(config.pretrained, str):
-            found["pretrained_digest"] = self.digest(config.pretrained, config.pretrained_digest)
+        found: dict[str, Any] = {
+            "split": self.resolve(config.split),
+            "pretrained_digest": "",
+            "drop_suspects_digest": "",
+        }
+        for name in ("pretrained", "drop_suspects"):
+            file, digest = getattr(config, name), f"{name}_digest"
+            if isinstance(file, str) and file:
+                found[digest] = self.digest(name, file, getattr(config, digest))
+        if config.soft_labels and not self.source.has_votes:
+            text = "the source has no votes: a manifest has them in columns votes_<class>"
+            raise Refused([Problem("soft_labels", text)], self.source.location)
         if all(getattr(config, name) == value for name, value in found.items()):
             return config
         return config.model_copy(update=found)
 
     @cached_property
-    def digest(self) -> Callable[[str, str], str]:
-        """`planned_digest`, asked once for each weights file."""
+    def digest(self) -> Callable[[str, str, str], str]:
+        """`planned_digest`, asked once for each file."""
         return cache(planned_digest)
 
     @cached_property
@@ -191,15 +201,18 @@ class Plan:
         }
 
 
-def planned_digest(pretrained: str, meant: str) -> str:
-    """The digest of the weights file, which is `meant` unless that is ''. Else Refused."""
+def planned_digest(field: str, file: str, meant: str) -> str:
+    """The digest of the file that the field names, which is `meant` unless that is ''. Else
+    Refused.
+    """
+    subject = "the weights" if field == "pretrained" else "the suspects"
     try:
-        found = weights_digest(pretrained)
+        found = weights_digest(file) if field == "pretrained" else suspects_digest(file)
     except ValueError as error:
-        raise Refused([Problem("pretrained", str(error))], "the weights") from error
+        raise Refused([Problem(field, str(error))], subject) from error
     if meant and found != meant:
-        text = f"{pretrained} has the digest {found}, not {meant}: its content has changed"
-        raise Refused([Problem("pretrained_digest", text)], "the weights")
+        text = f"{file} has the digest {found}, not {meant}: its content has changed"
+        raise Refused([Problem(f"{field}_digest", text)], subject)
     return found
 
 

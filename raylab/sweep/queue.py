@@ -78,6 +78,17 @@ class OptunaProposer:
             if drawn is not None:
                 self.study.enqueue_trial(drawn)
 
+    def learn(self, points: Iterable[tuple[dict[str, Any], float]]) -> int:
+        """Know these (drawn, value) from the start; gives how many they are. They count as none of
+        the trials to run.
+        """
+        known = [
+            optuna.trial.create_trial(params=drawn, distributions=self.distributions, value=value)
+            for drawn, value in points
+        ]
+        self.study.add_trials(known)
+        return len(known)
+
     def propose(self) -> TrialConfig | None:
         if self.num_left <= 0:
             return None

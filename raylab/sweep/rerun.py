@@ -18,6 +18,7 @@ from raylab.results.record import Record
 from raylab.results.repetition import Repetition, compare
 from raylab.sweep.cluster import connected
 from raylab.sweep.earlier import check_same_data, config_of, read_sweep
+from raylab.sweep.lock import held
 from raylab.sweep.plan import Plan
 from raylab.sweep.progress import make_view
 from raylab.sweep.runner import Options, Sweeping
@@ -50,7 +51,7 @@ def run_rerun(options: RerunOptions) -> Repetition:
     view = make_view(options.quiet, sweep.metric, ())
     chosen = Options(place.location, fresh=True)
     try:
-        with connected(options.address) as capacity:
+        with held(place), connected(options.address) as capacity:
             outcomes = Sweeping(Plan(alone, source), place, chosen, view, capacity).run()
     finally:
         view.close()

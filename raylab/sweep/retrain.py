@@ -28,6 +28,7 @@ from raylab.sweep.progress import HEARTBEAT_S, View
 from raylab.sweep.shards import Images, Places
 from raylab.sweep.trial import as_tensor, device_name
 from raylab.training.checkpoint import save_model
+from raylab.training.heap import keep_freed_memory
 from raylab.training.refit import Refitted, refit
 from raylab.training.worker import TrainingData
 
@@ -80,7 +81,10 @@ def retrain_all(
         view.note(f"retrain {job.trial_id} on {images_of} for {job.num_epochs} epochs")
         unlocked = np.full(len(images.labels), -1, dtype=np.int64)
         unlocked[job.train] = images.labels[job.train]
-        known = unlocked, images.rows, images.classes
+        taught = images.taught(job.config)
+        if taught is not None:
+            taught = np.where(unlocked[:, None] >= 0, taught, 0)
+        known = unlocked, taught, images.rows, images.classes
         waiting[task.remote(job, pixels[key_of(job)], *known, slot)] = job
     refs = list(waiting)
     while waiting:  # a log that says nothing for long looks like one that hangs
@@ -132,12 +136,16 @@ def retrain(
     job: Job,
     pixels: npt.NDArray[np.uint8] | Variant,
     labels: Places,
+    soft_labels: npt.NDArray[np.float32] | None,
     pixel_rows: Places,
     classes: tuple[str, ...],
     slot: Slot,
 ) -> Retrained:
-    """The Ray task. labels: int64 (N,), -1 for every image that does not train."""
+    """The Ray task. labels: int64 (N,), -1 for every image that does not train; soft_labels:
+    float32 (N, K), learned in place of labels, 0 there.
+    """
     torch.set_num_threads(slot.cpus_per_worker)
+    keep_freed_memory()
     began = time.perf_counter()
     held = mapped_pixels(pixels) if isinstance(pixels, Variant) else pixels
     data = TrainingData(
@@ -147,6 +155,7 @@ def retrain(
         val_rows=np.empty(0, dtype=np.int64),
         classes=classes,
         pixel_rows=pixel_rows,
+        soft_labels=soft_labels,
     )
     device = torch.device("cuda" if slot.gpus_per_worker else "cpu")
     fit = refit(job.config, data, job.test, device, job.num_epochs, job.val_losses)

@@ -3,10 +3,9 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,23 +17,28 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from raylab.config.sweep import SweepConfig, metric_mode
 from raylab.config.trial import SplitConfig, TrialConfig
 from raylab.errors import CannotFinish, Problem, Refused
+from raylab.images.cache import cache_folder
 from raylab.images.prepare import Variant, check_classes, image_table, prepare
 from raylab.images.source import scan
 from raylab.images.split import remarks, split_fingerprint
 from raylab.results.directory import ResultsDirectory
 from raylab.results.environment import environment
 from raylab.results.record import Record
-from raylab.storage import Folder
+from raylab.storage import cannot_write
+from raylab.sweep.broadcast import Broadcast
 from raylab.sweep.cluster import Capacity, Slot, connected, image_memory_bytes, slot_for
 from raylab.sweep.collector import Collector, outcome_of
 from raylab.sweep.lock import held
+from raylab.sweep.logged import LoggedView, check_loggers
 from raylab.sweep.metrics import MeteredView
 from raylab.sweep.packing import heaviest, packed_slot, probe, sentence, wants_probe
 from raylab.sweep.plan import Plan, possible_values, reusable_records
-from raylab.sweep.progress import View, make_view, short_name
+from raylab.sweep.prior import earlier_points
+from raylab.sweep.progress import View, Views, make_view
 from raylab.sweep.queue import ListProposer, OptunaProposer, Outcome, Proposer, TrialQueue
-from raylab.sweep.shards import Images, Variants, dataset_of
+from raylab.sweep.shards import Images, Prepared, Variants, dataset_of
 from raylab.sweep.shared_storage import refuse_unshared
+from raylab.sweep.tally import short_name
 from raylab.sweep.trial import Shared, run_trial
 
 
@@ -65,37 +69,37 @@ class Outcomes:
         return 1 if any(record.status == "failed" for record in self.records) else 0
 
 
-def cache_folder(results: str) -> Folder:
-    """Where prepared images are kept: RAYLAB_CACHE, else beside shared results, else the user's."""
-    given = os.environ.get("RAYLAB_CACHE")
-    if given:
-        return Folder(given)
-    if not Folder(results).is_local:
-        base, mark, options = results.partition("?")  # s3://bucket/run?region=…
-        scheme, _, path = base.rstrip("/").partition("://")
-        bucket, *keys = path.split("/")
-        return Folder(f"{scheme}://{'/'.join([bucket, *keys[:-1]])}/raylab-cache{mark}{options}")
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Folder(Path(home) / "raylab")
-
-
 def run_sweep(sweep: SweepConfig, options: Options) -> Outcomes:
     """Run what is not finished yet and bring everything together in the results directory.
 
     Raises Refused for a sweep that cannot begin, CannotFinish for one that Ray gave up.
     Ctrl-C ends it at once with all finished trials kept.
     """
+    check_loggers(sweep)
     results = ResultsDirectory(options.results)
     plan = Plan(sweep, scan(sweep.data))
-    view = make_view(options.quiet, sweep.metric, plan.fields)
+    view = make_view(options.quiet, sweep.metric, plan.fields, sweep.name)
     try:
         view.note(f"{sweep.name}: {plan.source.table.num_rows:,} images, {plan.num_trials} trials")
-        with held(results), connected(options.address) as capacity:
-            if options.address:
-                view = MeteredView(view, sweep.name, plan.fields)
-            return Sweeping(plan, results, options, view, capacity).run()
+        with held(results):
+            view = Views(view, Broadcast(results, sweep.name, sweep.metric, plan.fields))
+            with connected(options.address) as capacity:
+                view = Views(view, *trackers(plan, results, options, view))
+                return Sweeping(plan, results, options, view, capacity).run()
     finally:
         view.close()
+
+
+def trackers(
+    plan: Plan, results: ResultsDirectory, options: Options, view: View
+) -> Iterator[View]:
+    """Who else hears of the sweep: the metrics of a cluster, and the loggers that the grid names;
+    these tell `view` what they cannot log.
+    """
+    if options.address:
+        yield MeteredView(plan.sweep.name, plan.fields)
+    if plan.sweep.loggers:
+        yield LoggedView(plan.sweep, results, plan.fields, view.note)
 
 
 class Sweeping:
@@ -188,6 +192,10 @@ class Sweeping:
             return ListProposer(self.plan.configs())
         remember = self.results.write_draws
         found = OptunaProposer(self.sweep, self.plan.finish, self.plan.num_trials, remember)
+        if self.sweep.search.warm_start is not None:
+            earlier = ResultsDirectory(self.sweep.search.warm_start)
+            num = found.learn(earlier_points(self.sweep, earlier.records()))
+            self.view.note(f"Optuna begins with {num} configs of {earlier.location}")
         found.recall([] if self.options.fresh else self.results.draws())
         return found
 
@@ -280,14 +288,14 @@ class Sweeping:
 
     def loaded(self, variants: dict[tuple[int, int], Variant]) -> Variants:
         """The variants in the object store as far as it holds them, the smallest first."""
-        loaded: dict[tuple[int, int], ray.data.Dataset | Variant] = {}
+        loaded: dict[tuple[int, int], Prepared] = {}
         left = self.image_memory_bytes
         for key, variant in sorted(variants.items(), key=lambda item: item[1].num_bytes):
             if variant.num_bytes <= left:
                 left -= variant.num_bytes
-                loaded[key] = dataset_of(variant)
+                loaded[key] = Prepared(variant, dataset_of(variant))
                 continue
-            loaded[key] = variant
+            loaded[key] = Prepared(variant, None)
             self.view.note(
                 f"the images at {key[0]} px take {variant.num_bytes / 1e9:,.2f} GB and "
                 f"{left / 1e9:,.2f} GB are left for them: they are read from disk"
@@ -322,7 +330,9 @@ class Sweeping:
         )
         try:
             tuner.fit()
-        except (ray.tune.TuneError, RayError, OSError) as error:
+        except OSError as error:  # the results' storage, to which Ray itself writes
+            raise cannot_write(self.results.location, error) from error
+        except (ray.tune.TuneError, RayError) as error:
             raise CannotFinish(
                 f"Ray Tune gave up: {error}\nEverything finished is kept; the same command "
                 "goes on from there."

@@ -12,10 +12,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import ray
 import ray.data
+from ray.exceptions import ObjectLostError
 
-from raylab.config.trial import SplitConfig
+from raylab.config.trial import SplitConfig, TrialConfig
+from raylab.images.mapped import mapped_pixels
 from raylab.images.prepare import Variant, as_array
 from raylab.images.split import assign
+from raylab.images.suspects import unsuspected
+from raylab.images.votes import soft_labels
 
 Places = npt.NDArray[np.int64]
 Datasets = dict[str, ray.data.Dataset | Callable[[], ray.data.Dataset]]
@@ -27,7 +31,8 @@ class Images:
     """The readable images of the source, in the order of images.parquet.
 
     table: N rows of images.parquet; labels: int64 (N,), index into classes; rows: int64 (N,), the
-    image's row in every prepared variant, where identical images share one.
+    image's row in every prepared variant, where identical images share one; soft_labels: float32
+    (N, K), shares of the votes, None where nobody voted.
     """
 
     table: pa.Table
@@ -35,6 +40,7 @@ class Images:
     rows: Places
     classes: tuple[str, ...]
     fingerprint: str
+    soft_labels: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def of(cls, images: pa.Table, classes: tuple[str, ...], fingerprint: str) -> "Images":
@@ -42,18 +48,26 @@ class Images:
         table = images.filter(pa.compute.equal(images["status"], "ok"))
         sha256s = np.array(table["sha256"].to_pylist(), dtype=np.str_)
         index = {name: place for place, name in enumerate(classes)}
+        labels = np.array([index[label] for label in table["label"].to_pylist()], np.int64)
         return cls(
             table=table,
-            labels=np.array([index[label] for label in table["label"].to_pylist()], np.int64),
+            labels=labels,
             rows=np.searchsorted(np.unique(sha256s), sha256s).astype(np.int64),
             classes=classes,
             fingerprint=fingerprint,
+            soft_labels=soft_labels(table, labels, len(classes)),
         )
 
     @property
     def image_ids(self) -> list[str]:
         ids: list[str] = self.table["image_id"].to_pylist()
         return ids
+
+    def taught(self, config: TrialConfig) -> npt.NDArray[np.float32] | None:
+        """float32 (N, K): what the config learns in place of labels. ValueError without votes."""
+        if config.soft_labels and self.soft_labels is None:
+            raise ValueError("soft_labels: the source has no votes")
+        return self.soft_labels if config.soft_labels else None
 
     def split(self, split: SplitConfig) -> npt.NDArray[np.str_]:
         """str (N,): train, val, test or nothing, per image."""
@@ -66,7 +80,7 @@ class Shard:
 
     labels: int64 (M,); pixel_rows: int64 (M,), each image's row in the worker's pixels;
     train, val: int64, places among the M; val_order: int64, the worker's validation images' places
-    among those of the whole trial.
+    among those of the whole trial; soft_labels: float32 (M, K), learned in place of labels.
     """
 
     labels: Places
@@ -74,6 +88,7 @@ class Shard:
     train: Places
     val: Places
     val_order: Places
+    soft_labels: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +113,23 @@ def split_places(images: Images, split: SplitConfig) -> Trained:
     return _SPLITS[key]
 
 
-def deal(images: Images, sides: Trained, num_workers: int) -> list[Shard]:
+def trained_places(images: Images, config: TrialConfig) -> Trained:
+    """The places that train and that validate; suspects are left out of the former.
+
+    ValueError where `drop_suspects` leaves nothing out, or is not the file meant.
+    """
+    sides = split_places(images, config.split)
+    if not config.drop_suspects:
+        return sides
+    return Trained(unsuspected(sides.train, images.image_ids, config), sides.val)
+
+
+def deal(
+    images: Images,
+    sides: Trained,
+    num_workers: int,
+    soft_labels: npt.NDArray[np.float32] | None = None,
+) -> list[Shard]:
     """Every train and val image on exactly one worker, the classes dealt out evenly.
 
     One Shard per rank, all of them over the pixels of the whole variant.
@@ -108,7 +139,7 @@ def deal(images: Images, sides: Trained, num_workers: int) -> list[Shard]:
     for rank in range(num_workers):
         val_order = np.arange(rank, len(sides.val), num_workers)
         train, val = np.sort(by_class[rank::num_workers]), sides.val[val_order]
-        shards.append(Shard(images.labels, images.rows, train, val, val_order))
+        shards.append(Shard(images.labels, images.rows, train, val, val_order, soft_labels))
     return shards
 
 
@@ -128,7 +159,12 @@ def cut(shards: list[Shard], pixels: npt.NDArray[np.uint8]) -> tuple[list[Shard]
         num_train = len(shard.train)
         own.append(
             Shard(
-                shard.labels[mine], places, places[:num_train], places[num_train:], shard.val_order
+                labels=shard.labels[mine],
+                pixel_rows=places,
+                train=places[:num_train],
+                val=places[num_train:],
+                val_order=shard.val_order,
+                soft_labels=None if shard.soft_labels is None else shard.soft_labels[mine],
             )
         )
     return own, datasets
@@ -164,5 +200,23 @@ def resident_pixels(
     return _RESIDENT[key]
 
 
-Variants = Mapping[tuple[int, int], ray.data.Dataset | Variant]
-"""(image_size, channels) -> materialised Dataset, or what memory does not hold and is mapped."""
+def variant_pixels(dataset: Any, variant: Variant) -> npt.NDArray[np.uint8]:
+    """uint8 (M, S, S, C) of the whole variant; mapped from its files where Ray has lost the blocks,
+    which the driver put there once and no task could make again.
+    """
+    try:
+        return resident_pixels(dataset, variant.variant_id, variant.image_size, variant.channels)
+    except ObjectLostError:
+        return mapped_pixels(variant)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A variant for trials: its materialised Dataset, None where memory does not hold it."""
+
+    variant: Variant
+    dataset: ray.data.Dataset | None
+
+
+Variants = Mapping[tuple[int, int], Prepared]
+"""By (image_size, channels)."""

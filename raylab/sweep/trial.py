@@ -13,6 +13,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ from raylab.config.sweep import EPOCH_METRICS, metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotWrite
 from raylab.images.mapped import mapped_pixels
-from raylab.images.prepare import Variant
 from raylab.results.directory import ResultsDirectory
 from raylab.storage import cannot_write
 from raylab.sweep.cluster import Slot
@@ -50,10 +50,12 @@ from raylab.sweep.shards import (
     cut,
     deal,
     resident_pixels,
-    split_places,
+    trained_places,
+    variant_pixels,
 )
 from raylab.training.checkpoint import save_model
 from raylab.training.epoch import Best, EpochRow
+from raylab.training.heap import give_back_memory, keep_freed_memory
 from raylab.training.loop import train
 from raylab.training.worker import Collective, TrainingData
 
@@ -84,8 +86,7 @@ def run_trial(params: dict[str, Any], shared: Shared) -> None:
         ray.tune.report(params["given_up"])
         return
     time.sleep(pause_before(params.get("num_restarts", 0)))
-    if not gc.get_freeze_count():  # what the imports left is no trial's garbage: 0.3 s a search
-        gc.freeze()
+    freeze_imports()
     try:
         trainer_for(params, shared).fit()
     except CannotWrite:
@@ -103,9 +104,16 @@ def run_trial(params: dict[str, Any], shared: Shared) -> None:
         release_memory()
 
 
+@cache
+def freeze_imports() -> None:
+    """Once in a process: what the imports left is no trial's garbage, and costs 0.3 s a search."""
+    gc.freeze()
+
+
 def release_memory() -> None:
     """A reused process starts the next trial without the last one's tensors."""
     gc.collect()
+    give_back_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -122,6 +130,7 @@ def trainer_for(params: dict[str, Any], shared: Shared) -> ray.train.torch.Torch
     """The trial's TorchTrainer with its Ray Dataset: whole and shared, or cut into shards."""
     config = TrialConfig.model_validate(params["config"])
     workers = shared.slot.workers
+    prepared = shared.variants[config.image_size, config.channels]
     job: dict[str, Any] = {
         "config": params["config"],
         "trial_id": params["trial_id"],
@@ -131,25 +140,21 @@ def trainer_for(params: dict[str, Any], shared: Shared) -> ray.train.torch.Torch
         "may_prune": shared.may_prune,
         "use_gpu": shared.slot.gpus_per_worker > 0,
         "classes": shared.images.classes,
-        "variant": f"{shared.images.fingerprint}/{config.image_size}/{config.channels}",
+        "variant": prepared.variant,
         "cpus": shared.slot.cpus_per_worker,
-        "mapped": None,
+        "is_mapped": prepared.dataset is None,
     }
-    variant = shared.variants[config.image_size, config.channels]
-    sides = split_places(shared.images, config.split)
+    sides = trained_places(shared.images, config)
     if not len(sides.train) or not len(sides.val):
         raise ValueError("the split leaves no image to train or to validate on")
     ids = shared.images.table["image_id"].take(pa.array(sides.val)).to_pylist()
     job |= {"val_ids": ids, "val_labels": shared.images.labels[sides.val]}
-    shards = deal(shared.images, sides, workers)
+    shards = deal(shared.images, sides, workers, shared.images.taught(config))
     datasets: Datasets = {}
-    if isinstance(variant, Variant):
-        job["mapped"] = variant
-    elif workers == 1:
-        datasets = {"images_0": variant}
-    else:
-        pixels = resident_pixels(variant, job["variant"], config.image_size, config.channels)
-        shards, datasets = cut(shards, pixels)
+    if prepared.dataset is not None and workers == 1:
+        datasets = {"images_0": prepared.dataset}
+    elif prepared.dataset is not None:
+        shards, datasets = cut(shards, variant_pixels(prepared.dataset, prepared.variant))
     job["shards"] = shards
     if workers == 1:
         return local_trainer(job, datasets)
@@ -197,6 +202,7 @@ def worker_resources(slot: Slot) -> dict[str, float]:
 def train_worker(job: dict[str, Any]) -> None:
     """One worker of a trial; the same for the only worker and for each of a group."""
     torch.set_num_threads(job["cpus"])
+    keep_freed_memory()
     world = len(job["shards"])
     # In local mode, inside a Tune function, ray.train refuses to be asked for its context.
     rank = ray.train.get_context().get_world_rank() if world > 1 else 0
@@ -209,6 +215,7 @@ def train_worker(job: dict[str, Any]) -> None:
         val_rows=shard.val,
         classes=tuple(job["classes"]),
         pixel_rows=shard.pixel_rows,
+        soft_labels=shard.soft_labels,
     )
     # Ray names the first GPU also to a trial that asked for none.
     device = ray.train.torch.get_device() if job["use_gpu"] else torch.device("cpu")
@@ -232,11 +239,12 @@ def train_worker(job: dict[str, Any]) -> None:
 
 def worker_pixels(job: dict[str, Any], config: TrialConfig, rank: int) -> npt.NDArray[np.uint8]:
     """uint8 (N, S, S, C): the pixels that this worker's shard points into."""
-    if job["mapped"] is not None:
-        return mapped_pixels(job["mapped"])
+    if job["is_mapped"]:
+        return mapped_pixels(job["variant"])
     dataset = ray.train.get_dataset_shard(f"images_{rank}")
-    key = job["variant"] if len(job["shards"]) == 1 else job["trial_id"]
-    return resident_pixels(dataset, key, config.image_size, config.channels)
+    if len(job["shards"]) == 1:
+        return variant_pixels(dataset, job["variant"])
+    return resident_pixels(dataset, job["trial_id"], config.image_size, config.channels)
 
 
 def as_tensor(pixels: np.ndarray) -> torch.Tensor:

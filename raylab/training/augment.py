@@ -1,24 +1,22 @@
 """Random operations on a batch of training images, on its device, drawn anew for every image.
 
 B = batch, C = channels, H = W = side in px; images are float32 (B, C, H, W), 0..1.
-All geometry (flip, rotation, shift, crop, shear) is one affine resampling.
+All geometry (flip, rotation, shift, crop, shear) is one affine resampling; AugMix adds its own.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 
 from raylab.config.trial import AugmentConfig
-from raylab.training.affine import resample, stack_matrix
+from raylab.training.affine import stack_matrix
 from raylab.training.colour import brighten, contrast, saturate
-from raylab.training.trivial import draw_trivial
+from raylab.training.operations import Draw, Drawn
+from raylab.training.policies import augmix, draw_randaugment, draw_trivial, transform
 
 CROP_RATIO = (3 / 4, 4 / 3)  # width to height, as torchvision's RandomResizedCrop
 ERASE_AREA_FRAC = (0.02, 0.2)
 ERASE_RATIO = (0.3, 3.3)  # as in Zhong et al. 2020
-
-Draw = Callable[[float, float], torch.Tensor]
 
 
 class Augment:
@@ -26,12 +24,11 @@ class Augment:
 
     def __init__(self, config: AugmentConfig) -> None:
         self.config = config
-        self.flips_only = config.flip > 0 and not (
-            config.rotate_deg or config.shift_frac or config.crop_scale < 1 or config.trivial
-        )
-        self.moves = self.flips_only or bool(
-            config.rotate_deg or config.shift_frac or config.crop_scale < 1 or config.trivial
-        )
+        crops = min(config.crop_scale, config.crop_frac) < 1
+        draws_operations = config.trivial or config.randaugment_num_ops > 0
+        resamples = bool(config.rotate_deg or config.shift_frac or crops or draws_operations)
+        self.flips_only = config.flip > 0 and not resamples
+        self.moves = self.flips_only or resamples
 
     def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """A new batch, 0..1; `generator` lives on the images' device."""
@@ -41,20 +38,26 @@ class Augment:
             unit = torch.rand(num_images, generator=generator, device=images.device)
             return unit * (high - low) + low
 
-        trivial = draw_trivial(draw) if config.trivial else None
+        layers = self._layers(draw)
         if self.flips_only:
             flipped = draw(0, 1) < config.flip
             images = torch.where(flipped.view(-1, 1, 1, 1), images.flip(3), images)
         elif self.moves:
-            matrix = self._matrix(draw)
-            images = resample(images, matrix if trivial is None else matrix @ trivial.matrix)
-        if trivial is not None:
-            images = trivial.recolour(images)
+            images = transform(images, layers, self._matrix(draw))
+        if config.augmix_severity > 0:
+            images = augmix(images, config.augmix_severity, draw)
         if config.jitter > 0:
             images = jitter(images, config.jitter, draw)
         if config.erase > 0:
             images = erase(images, config.erase, draw, generator)
         return images
+
+    def _layers(self, draw: Draw) -> list[Drawn]:
+        config = self.config
+        trivial = [draw_trivial(draw)] if config.trivial else []
+        return trivial + draw_randaugment(
+            config.randaugment_num_ops, config.randaugment_magnitude, draw
+        )
 
     def _matrix(self, draw: Draw) -> torch.Tensor:
         """(B, 3, 3): from a place in the new image to the place it is read from, -1..1."""
@@ -63,7 +66,7 @@ class Augment:
         angle = draw(-config.rotate_deg, config.rotate_deg) * (math.pi / 180)
         shift_x = 2 * draw(-config.shift_frac, config.shift_frac)
         shift_y = 2 * draw(-config.shift_frac, config.shift_frac)
-        area = draw(config.crop_scale, 1)
+        area = draw(config.crop_scale, 1) * config.crop_frac**2
         # Full ratio freedom would cut what crop_scale = 1 promises to keep.
         room = 0.0 if config.crop_scale == 1 else math.log(CROP_RATIO[1])
         ratio = draw(-room, room).exp()

@@ -46,7 +46,8 @@ class Best:
     probs: npt.NDArray[np.float32] | None = None
     """float32 (validation images of this worker, K)."""
     state: dict[str, torch.Tensor] | None = None
-    """The model's state dict on the CPU (the averaged weights with `ema_decay`); rank 0 only."""
+    """The model's state dict on the CPU (averaged weights with `ema_decay`, `swa_frac`); rank 0
+    only."""
 
     def is_beaten_by(self, value: float, mode: str) -> bool:
         """Ties keep the earlier epoch."""

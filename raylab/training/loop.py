@@ -5,6 +5,7 @@ It knows neither Ray nor files: workers meet in `Collective`, results leave thro
 """
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ from raylab.training.pixels import Pixels
 from raylab.training.precision import AMP_DTYPES, name_of, resolve_amp
 from raylab.training.seeds import Purpose, seed_of
 from raylab.training.step import Stepper
+from raylab.training.swa import NUM_BN_IMAGES, Swa
 from raylab.training.worker import Collective, TrainingData
 
 # Without a second worker a diverged epoch is cut short; asking more often would stall a GPU.
@@ -133,13 +135,15 @@ class Learner:
         model = build_model(config, len(data.classes)).to(device)
         self.model = model.to(memory_format=torch.channels_last)
         self.pixels = Pixels(data.images, config, device, data.pixel_rows)
-        self.labels = torch.tensor(data.labels, device=device)
+        targets = data.labels if data.soft_labels is None else data.soft_labels
+        self.targets = torch.tensor(targets, device=device)
         self.augment = Augment(config.augment)
         self.amp = self._agreed_amp()
         self.scaler = self._scaler()
         self.optimizer = build_optimizer(self.model, config)
         self.unfreezing = Unfreezing(self.model, config.unfreeze_epochs)
         self.ema = Ema(self.model, config.ema_decay) if config.ema_decay > 0 else None
+        self.swa = Swa(self.model, config) if config.swa_frac > 0 else None
         self._count_images()
         self.schedule = Schedule(config, self.optimizer, self.num_steps)
         self.weights_per_class = self._class_weights()
@@ -213,6 +217,8 @@ class Learner:
             correct += hits
             if self.collective.world == 1 and step % STEPS_BETWEEN_LOSS_CHECKS == 1:
                 self._check_finite(losses[: step + 1].cpu().numpy(), epoch)
+        if self.swa is not None and self.swa.counts(epoch):
+            self.swa.update(self.model, self._some_images(epoch), self.amp)
         return self._sum_up(epoch, losses, int(correct), began)
 
     def _batches(self, epoch: int) -> Iterator[torch.Tensor]:
@@ -229,12 +235,22 @@ class Learner:
         order = torch.from_numpy(rows[np.concatenate(batches)]).to(self.device)
         yield from torch.split(order, [len(batch) for batch in batches])
 
+    def _some_images(self, epoch: int) -> Iterator[torch.Tensor]:
+        """The epoch's first batches once more, as many as BatchNorm's statistics need."""
+        seed = seed_of(self.config.seed, Purpose.AVERAGE, epoch, self.collective.rank)
+        torch.manual_seed(seed)  # dropout, as while learning
+        generator = torch.Generator(self.device).manual_seed(seed)
+        rng = np.random.default_rng(seed)
+        num_batches = -(-NUM_BN_IMAGES // self.global_sizes[0])
+        for rows in itertools.islice(self._batches(epoch), num_batches):
+            yield self._inputs(rows, generator, rng)[0]
+
     def _inputs(
         self, rows: torch.Tensor, generator: torch.Generator, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Augmented, mixed, normalised (B, C, H, W), and labels (B,) or soft targets (B, K)."""
         images = self.augment(self.pixels.take(rows), generator)
-        targets = self.labels.index_select(0, rows)
+        targets = self.targets.index_select(0, rows)
         if self.config.mixup > 0 or self.config.cutmix > 0:
             num_classes = len(self.data.classes)
             images, targets = mix(
@@ -266,6 +282,8 @@ class Learner:
     @property
     def validated(self) -> nn.Module:
         """The model that is validated and kept."""
+        if self.swa is not None and self.swa.has_begun:
+            return self.swa.module
         return self.ema.module if self.ema is not None else self.model
 
     def validate(self, epoch: int, learned: Learned, began: float) -> tuple[EpochRow, Evaluation]:
@@ -317,6 +335,7 @@ class Learner:
             "epochs": [asdict(row) for row in rows],
             "model": to_cpu(self.model.state_dict()),
             "ema": to_cpu(self.ema.state_dict()) if self.ema is not None else None,
+            "swa": to_cpu(self.swa.state_dict()) if self.swa is not None else None,
             "optimizer": to_cpu(self.optimizer.state_dict()),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -339,6 +358,8 @@ class Learner:
         self.model.load_state_dict(state["model"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
+        if self.swa is not None:
+            self.swa.load_state_dict(state["swa"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         # It goes on as it began: another machine's probe might have chosen otherwise.

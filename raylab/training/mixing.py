@@ -21,9 +21,10 @@ def mix(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mixed images (B, C, H, W) and soft targets float32 (B, K); at least one alpha is > 0.
 
-    With both alphas > 0 each batch draws one of the two.
+    labels: int64 (B,), or soft (B, K). With both alphas > 0 each batch draws one of the two.
     """
-    targets = functional.one_hot(labels, num_classes).to(torch.float32)
+    is_soft = labels.ndim == 2
+    targets = labels if is_soft else functional.one_hot(labels, num_classes).to(torch.float32)
     partner = torch.from_numpy(rng.permutation(len(images))).to(images.device)
     cuts = cutmix > 0 and (mixup == 0 or rng.random() < 0.5)
     alpha = cutmix if cuts else mixup

@@ -71,8 +71,12 @@ def lr_scales(model: nn.Module, config: TrialConfig) -> dict[str, float]:
 
 
 def lr_factor(config: TrialConfig, elapsed_epochs: float) -> float:
-    """The share of the peak `lr` after that many epochs (a fraction); plateau steps apart."""
+    """The share of the peak `lr` after that many epochs (a fraction); plateau steps apart.
+
+    It stays as it is once `swa_frac` averages: the weights are to wander, not to settle.
+    """
     warmup, total = config.warmup_epochs, config.epochs
+    elapsed_epochs = min(elapsed_epochs, total - config.num_swa_epochs)
     if config.lr_schedule == "onecycle":
         return one_cycle(elapsed_epochs, warmup or ONECYCLE_RISE_FRAC * total, total)
     if elapsed_epochs < warmup:
@@ -104,17 +108,19 @@ class Schedule:
         self.factor = 1.0
         self.best_loss = math.inf
         self.num_bad_epochs = 0
+        self.is_held = False
 
     def set_lr(self, epoch: int, step: int) -> None:
         """epoch is 1-based, step counts from 0 within the epoch."""
         elapsed_epochs = epoch - 1 + step / self.steps_per_epoch
+        self.is_held = epoch > self.config.epochs - self.config.num_swa_epochs
         self.lr = self.config.lr * lr_factor(self.config, elapsed_epochs) * self.factor
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * group.get("lr_scale", 1.0)
 
     def end_epoch(self, val_loss: float) -> None:
         """Only `plateau` listens: the rate halves when 3 epochs brought no better val_loss."""
-        if self.config.lr_schedule != "plateau":
+        if self.config.lr_schedule != "plateau" or self.is_held:
             return
         if val_loss < self.best_loss:
             self.best_loss, self.num_bad_epochs = val_loss, 0

@@ -16,6 +16,7 @@ class Purpose(IntEnum):
     AUGMENT = 2
     MIX = 3
     DROPOUT = 4
+    AVERAGE = 5
 
 
 def seed_of(seed: int, purpose: Purpose, epoch: int = 0, rank: int = 0) -> int:

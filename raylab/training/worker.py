@@ -21,6 +21,7 @@ class TrainingData:
     train_rows, val_rows: int64, positions in `labels`; with several workers this worker's only
     pixel_rows: int64 (M,), each label's row of `images`, where identical images share one;
     without it, M = N and they stand in the same order
+    soft_labels: float32 (M, K), shares that add up to 1, to learn in place of labels
     """
 
     images: torch.Tensor
@@ -29,6 +30,7 @@ class TrainingData:
     val_rows: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     pixel_rows: npt.NDArray[np.int64] | None = None
+    soft_labels: npt.NDArray[np.float32] | None = None
 
 
 def _alone(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -1,0 +1,124 @@
+"""Results directory → a model that was kept in it, and what it says of images; no Ray.
+
+N = images, S = image_size in px, C = channels, K = classes.
+"""
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from PIL import Image
+
+from raylab.config.trial import TrialConfig
+from raylab.errors import Problem, Refused
+from raylab.images.decode import decode
+from raylab.results.directory import ResultsDirectory
+from raylab.results.winners import ranked_families
+from raylab.sweep.kept import find_kept
+from raylab.training.checkpoint import KeptModel
+from raylab.training.checkpoint import load_model as load_kept
+from raylab.training.predict import predict_files, predict_pixels
+
+Picture = npt.NDArray[np.uint8] | Image.Image
+
+
+class Model:
+    """A trained model that looks at images as in its validation."""
+
+    def __init__(self, kept: KeptModel, trial_id: str) -> None:
+        self.kept, self.trial_id = kept, trial_id
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def config(self) -> TrialConfig:
+        """What it was trained with."""
+        return self.kept.config
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """In the order of the probabilities."""
+        return self.kept.classes
+
+    def __repr__(self) -> str:
+        size, names = self.config.image_size, ", ".join(self.classes)
+        return f"<raylab model {self.trial_id}: {self.config.model} at {size} px of {names}>"
+
+    def predict(self, images: Any) -> pd.DataFrame:
+        """A row per image: `image`, `label` (the most probable class), `p_<class>` for each.
+
+        images: one or a list of paths, URIs and folders; or of PIL images and uint8 arrays (H, W),
+        (H, W, 1) or (H, W, 3); or one array (N, H, W, C), 0..255. A file that cannot be read has no
+        row and stands in `frame.attrs["unreadable"]`. Raises Refused where none can be read.
+        """
+        given = as_list(images)
+        if all(isinstance(image, str | os.PathLike) for image in given):
+            found = predict_files(self.kept, [os.fspath(image) for image in given], self.device)
+            frame = self._frame(list(found.files), found.probs)
+            frame.attrs["unreadable"] = dict(found.unreadable)
+            return frame
+        config = self.config
+        squares = [decode(png(image), config.image_size, config.channels) for image in given]
+        network = self.kept.network.to(self.device).to(memory_format=torch.channels_last)
+        probs = predict_pixels(self.kept, network, np.stack(squares), self.device)
+        return self._frame(range(len(given)), probs)
+
+    def _frame(self, names: Sequence[Any], probs: npt.NDArray[np.float32]) -> pd.DataFrame:
+        labels = [self.classes[k] for k in probs.argmax(1)]
+        columns = {f"p_{name}": probs[:, k] for k, name in enumerate(self.classes)}
+        return pd.DataFrame({"image": list(names), "label": labels, **columns})
+
+
+def load_model(place: str | Path, trial: str | None = None) -> Model:
+    """The model in a folder of checkpoints/, or of a results directory the trial's: an id, or
+    enough of its beginning; None = the best that was kept.
+
+    Raises Refused where there is none.
+    """
+    if trial is None:
+        trial = best_kept(ResultsDirectory(str(place)))
+    found = find_kept(str(place), trial)
+    return Model(load_kept(found.folder), found.trial_id)
+
+
+def best_kept(results: ResultsDirectory) -> str | None:
+    """Of the trials whose weights were kept, that of the best family; None = no results there."""
+    kept = results.checkpoint_ids()
+    if not kept:
+        return None
+    metric = str(results.grid().get("metric", "val_accuracy"))
+    for family in ranked_families(results.records(), metric):
+        for record in family.records:
+            if record.trial_id in kept:
+                return record.trial_id
+    return None
+
+
+def as_list(images: Any) -> list[Any]:
+    """One image or many, as a list."""
+    if isinstance(images, str | os.PathLike | Image.Image):
+        return [images]
+    if isinstance(images, np.ndarray) and images.ndim in (2, 3) and images.shape[-1] != 0:
+        is_one = images.ndim == 2 or images.shape[-1] in (1, 3)
+        return [images] if is_one else list(images)
+    return list(images)
+
+
+def png(image: Any) -> bytes:
+    """The picture as a file's bytes: it is then decoded, squared and resized as every other."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+            text = f"an array of {image.dtype} {image.shape}; give uint8 (H, W) or (H, W, 3)"
+            raise Refused([Problem("predict", text)], "the images", "nothing was predicted")
+        image = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    if not isinstance(image, Image.Image):
+        text = f"{type(image).__name__} is no image; give paths, PIL images or uint8 arrays"
+        raise Refused([Problem("predict", text)], "the images", "nothing was predicted")
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,76 @@
+"""`raylab watch`: a sweep that runs elsewhere, live."""
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from raylab.commands.exit_codes import exit_codes
+from raylab.commands.options import ResultsPlace
+
+
+def watch(
+    results: ResultsPlace,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Show it in a browser, at http://127.0.0.1:PORT.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Of --serve; 0 = a free one.")
+    ] = 8267,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The sweep as it stands, once, as JSON.")
+    ] = False,
+) -> None:
+    """Show a sweep that runs in another terminal or on a cluster, until it ends.
+
+    raylab watch results/aug
+    """
+    with exit_codes():
+        from raylab.results.directory import ResultsDirectory
+        from raylab.results.watching import snapshots
+
+        directory = ResultsDirectory(results)
+        if as_json:
+            now = next(snapshots(directory))
+            typer.echo(json.dumps(now.to_json(), ensure_ascii=False))
+        elif serve:
+            show_in_browser(directory, port)
+        else:
+            show_in_terminal(directory)
+
+
+def show_in_terminal(directory: Any) -> None:
+    """A table that updates in place; without a terminal, a line when a trial has ended."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from raylab.results.live_text import LiveTable, best_line, summary_line
+    from raylab.results.watching import snapshots
+
+    console = Console()
+    if console.is_terminal and not console.is_dumb_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            for snapshot in snapshots(directory):
+                live.update(LiveTable(snapshot), refresh=True)
+        return
+    num_told = -1
+    for snapshot in snapshots(directory):
+        if snapshot.num_ended != num_told or snapshot.state == "ended":
+            num_told = snapshot.num_ended
+            typer.echo(f"{summary_line(snapshot)}; {best_line(snapshot)}")
+
+
+def show_in_browser(directory: Any, port: int) -> None:
+    """A page on this machine, until Ctrl-C."""
+    from raylab.errors import Problem, Refused
+    from raylab.results.live_server import live_server
+
+    try:
+        server = live_server(directory.live, port)
+    except OSError as error:
+        text = f"{port} cannot be used: {error.strerror}; give another, or 0 for a free one"
+        raise Refused([Problem("--port", text)], "the options", "nothing is served") from error
+    with server:
+        print(f"http://127.0.0.1:{server.server_port}  (Ctrl-C ends it)", file=sys.stderr)
+        server.serve_forever()

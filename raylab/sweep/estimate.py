@@ -1,0 +1,162 @@
+"""From a plan and how fast its kinds of trial run to the time and the money it will take; no Ray.
+
+Trials are laid into the slots in their order, as the sweep does, so that a last round of few trials
+counts whole.
+"""
+
+import heapq
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from raylab.config.sweep import Resources
+from raylab.config.trial import SplitConfig, TrialConfig
+from raylab.images.split import assign
+from raylab.sweep.halving import expected_share
+from raylab.sweep.plan import Plan
+from raylab.sweep.spread import Spread
+from raylab.sweep.workload import Workload, costly, workload_of
+
+# From one trial's last step to the next one's first in a warm slot; `raylab bench` measures it.
+LAUNCH_S = 0.15
+# A worker group's processes start anew for every trial: 12-14 s seen.
+GROUP_START_S = 13.0
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What trials of one workload cost."""
+
+    train_s: Spread
+    """Per image trained on, in one worker."""
+    val_s: Spread
+    """Per image validated."""
+    trial_s: Spread
+    """Once per trial, beside its epochs."""
+
+    def of_trial(self, epochs: float, num_train: int, num_val: int, workers: int) -> Spread:
+        """Seconds of a whole trial."""
+        epoch = self.train_s.times(num_train / workers) + self.val_s.times(num_val / workers)
+        once = self.trial_s + Spread.exactly(GROUP_START_S if workers > 1 else 0.0)
+        return epoch.times(epochs) + once
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of this machine's speed, and whence."""
+
+    speeds: Mapping[Workload, Speed]
+    start: Spread
+    """Seconds until the first trial's first step, preparation not counted."""
+    basis: str
+    """`a probe on this machine`, `12 measured trials on cpu`."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a sweep will take, in seconds."""
+
+    start: Spread
+    prepare: Spread
+    trials: Spread
+    slots: int
+    share: Spread
+    """Of the planned epochs that will run; 1 without ASHA."""
+    basis: str
+
+    @property
+    def whole(self) -> Spread:
+        """From the start of the command to its leaderboard."""
+        return self.start + self.prepare + self.trials
+
+
+def estimate(
+    plan: Plan, configs: Iterable[TrialConfig], measured: Measured, slots: int, prepare: Spread
+) -> Estimate | list[Workload]:
+    """The time of running `configs`, all trials of the plan that are not done; or the workloads of
+    which no speed is known.
+    """
+    wanted = list(configs)
+    workload = workloads(plan)
+    unknown = {workload(c) for c in wanted} - measured.speeds.keys()
+    if unknown:
+        return sorted(unknown, key=str)
+    share = expected_share(plan.sweep.scheduler, [config.epochs for config in wanted])
+    counts = split_counts(plan)
+    workers = plan.sweep.resources.workers
+    memo: dict[tuple[Workload, int, tuple[int, int]], Spread] = {}
+
+    def seconds(config: TrialConfig) -> Spread:
+        kind, sides = workload(config), counts(config.split)
+        key = kind, config.epochs, sides
+        if key not in memo:
+            epochs = config.epochs * share.mid
+            memo[key] = measured.speeds[kind].of_trial(epochs, *sides, workers)
+        return memo[key]
+
+    trials = laid_out([seconds(config) for config in wanted], slots, share)
+    start = measured.start if wanted else Spread.exactly(0.0)
+    return Estimate(start, prepare, trials, slots, share, measured.basis)
+
+
+def laid_out(durations: list[Spread], slots: int, share: Spread) -> Spread:
+    """Seconds until the last of the trials ends, `slots` side by side, each begun in its turn."""
+    if not durations:
+        return Spread.exactly(0.0)
+    ends = [0.0] * slots
+    for duration in durations:
+        heapq.heapreplace(ends, ends[0] + duration.mid)
+    low, mid, high = (sum(getattr(d, part) for d in durations) for part in ("low", "mid", "high"))
+    whole = max(ends)
+    return Spread(
+        whole * low / mid * share.low / share.mid,
+        whole,
+        whole * high / mid * share.high / share.mid,
+    )
+
+
+def workloads(plan: Plan) -> Callable[[TrialConfig], Workload]:
+    """`workload_of`, worked out once per combination of the costly fields that differ."""
+    fields = [name.partition(".")[0] for name in costly(plan.fields)]
+    if plan.sweep.search.kind == "optuna":  # its trials are not known: all of its fields may differ
+        return workload_of
+    known: dict[tuple[object, ...], Workload] = {}
+
+    def of(config: TrialConfig) -> Workload:
+        values = config.__dict__
+        key = tuple(values[name] for name in fields)
+        if key not in known:
+            known[key] = workload_of(config)
+        return known[key]
+
+    return of
+
+
+def split_counts(plan: Plan) -> Callable[[SplitConfig], tuple[int, int]]:
+    """A split's numbers of images to train and validate on; which seed or fold hardly matters."""
+    table = plan.source.table
+
+    @cache
+    def counted(split: SplitConfig) -> tuple[int, int]:
+        sides = assign(table, split)
+        return int(np.sum(sides == "train")), int(np.sum(sides == "val"))
+
+    @cache
+    def counts(split: SplitConfig) -> tuple[int, int]:
+        return counted(split.model_copy(update={"seed": 0, "fold": 0}))
+
+    return counts
+
+
+def local_slots(resources: Resources, num_gpus: int = 0) -> int:
+    """Trials side by side on this machine alone; 0 if not even one fits."""
+    each = resources.workers * resources.cpus
+    slots = (os.cpu_count() or 1) // each
+    if num_gpus and resources.gpus == "auto":
+        slots = min(slots, num_gpus // resources.workers)
+    elif num_gpus and isinstance(resources.gpus, float) and resources.gpus:
+        slots = min(slots, int(num_gpus / resources.gpus + 1e-9))
+    return min(slots, resources.max_concurrent or slots)

@@ -1,0 +1,108 @@
+"""The functions for notebooks: light to import, values out, errors as exceptions."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import raylab
+from raylab.api.sweeps import SweepResults, read_any
+from raylab.errors import Refused
+from raylab.results.directory import ResultsDirectory
+
+HEAVY = "print([m for m in ('ray', 'torch', 'pandas', 'pydantic', 'yaml') if m in sys.modules])"
+
+
+def python(code: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, raylab; {code}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_import_raylab_loads_nothing_and_dir_names_what_there_is() -> None:
+    assert python(HEAVY) == "[]"
+    assert {"sweep", "leaderboard", "load_model", "__version__"} <= set(dir(raylab))
+    with pytest.raises(AttributeError, match="swep"):
+        raylab.swep  # noqa: B018
+
+
+def test_a_leaderboard_loads_neither_ray_nor_torch() -> None:
+    assert python(f"raylab.leaderboard; {HEAVY}") == "['pandas', 'pydantic', 'yaml']"
+
+
+def test_sweep_is_a_function_and_still_the_package() -> None:
+    assert python("import raylab.sweep.spread as s; print(callable(raylab.sweep), s.__name__)") == (
+        "True raylab.sweep.spread"
+    )
+
+
+def test_leaderboard_is_a_ranked_frame(finished: Path) -> None:
+    board = raylab.leaderboard(str(finished / "results"))
+    assert isinstance(board, pd.DataFrame)
+    assert list(board["rank"]) == [1, 2, 3, 4]
+    assert board["val_accuracy"].is_monotonic_decreasing
+    assert board["tied"].iloc[0] == "yes"
+
+
+def test_a_grid_may_be_a_mapping_and_its_mistakes_are_exceptions(finished: Path) -> None:
+    grid = {"name": "mine", "data": str(finished / "faces.csv"), "axes": {"lr": [1e-5, 1e-3]}}
+    wanted = read_any(grid, None, {"trial.epochs": 3, "seeds": [0, 1], "trial.augment": "light"})
+    assert (wanted.name, wanted.axes["lr"], wanted.seeds) == ("mine", (1e-5, 1e-3), (0, 1))
+    assert wanted.trial == {"epochs": 3, "augment": "light"}
+    with pytest.raises(Refused, match=r"grid:\d+  axes.lrr: no such field"):
+        read_any({**grid, "axes": {"lrr": [1]}}, None, {})
+    with pytest.raises(Refused, match="as a Ray job"):
+        raylab.sweep(grid, address="http://head:8265")
+
+
+def test_a_sweep_that_is_finished_comes_back_with_everything(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYLAB_CACHE", str(finished / "cache"))
+    place = str(finished / "results")
+    ran = raylab.sweep(finished / "grid.yaml", results=place, quiet=True)
+    assert isinstance(ran, SweepResults)
+    assert len(ran.records) == 4
+    assert ran.failed() == {}
+    assert "<table" in ran._repr_html_()
+    assert ran.load_model().trial_id in ResultsDirectory(place).checkpoint_ids()
+
+
+def test_a_model_answers_to_paths_pictures_and_arrays_alike(finished: Path) -> None:
+    model = raylab.load_model(str(finished / "results"))
+    files = sorted(str(path) for path in (finished / "faces").rglob("*.png"))[:3]
+    by_path = model.predict(files)
+    assert list(by_path["image"]) == files
+    assert list(by_path.columns[2:]) == [f"p_{name}" for name in model.classes]
+    probs = by_path.filter(like="p_").to_numpy()
+    assert np.allclose(probs.sum(axis=1), 1, atol=1e-5)
+    pictures = [Image.open(file) for file in files]
+    assert np.array_equal(model.predict(pictures).filter(like="p_").to_numpy(), probs)
+    arrays = [np.asarray(picture) for picture in pictures]
+    assert np.array_equal(model.predict(arrays).filter(like="p_").to_numpy(), probs)
+    assert len(model.predict(files[0])) == len(model.predict(arrays[0])) == 1
+    assert "cnn at 16 px" in repr(model)
+
+
+def test_what_is_no_image_is_refused(finished: Path, tmp_path: Path) -> None:
+    model = raylab.load_model(str(finished / "results"))
+    with pytest.raises(Refused, match="give uint8"):
+        model.predict(np.zeros((4, 4)))
+    with pytest.raises(Refused, match="int is no image"):
+        model.predict([3])
+    good = next((finished / "faces").rglob("*.png"))
+    assert list(model.predict([good, tmp_path / "none.png"]).attrs["unreadable"]) == [
+        str(tmp_path / "none.png")
+    ]
+    with pytest.raises(Refused, match="holds no model"):
+        raylab.load_model(str(tmp_path))

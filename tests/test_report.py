@@ -1,0 +1,475 @@
+"""`raylab report`: the answer first, everything escaped, nothing fetched, unlike data apart."""
+
+import base64
+import hashlib
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from PIL import Image
+from pyarrow import fs
+from reported import CLASSES, add, results_of, usual, write_images
+from typer.testing import CliRunner
+
+from raylab.analysis.predictions import TrialPredictions
+from raylab.cli import app
+from raylab.errors import Refused
+from raylab.report.answer import answer
+from raylab.report.calibration import NUM_BINS, reliability
+from raylab.report.classes import confusion, shares
+from raylab.report.cost import busy_seconds
+from raylab.report.figures import json_of, label
+from raylab.report.ladder import rungs
+from raylab.report.markdown import markdown, plain
+from raylab.report.material import read_parts
+from raylab.report.page import page as html
+from raylab.report.palette import DARK, INK, STEPS
+from raylab.report.pictures import picture, thumbnail
+from raylab.report.report import report
+
+MAX_BYTES = 8 * 10**6
+
+
+class Seen(HTMLParser):
+    """Every tag with its attributes, the text of the page, and its scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.words: list[str] = []
+        self._open: tuple[str, dict[str, str | None]] = ("", {})
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self._open = (tag, dict(attrs))
+        self.tags.append(self._open)
+
+    def handle_endtag(self, tag):
+        self._open = ("", {})
+
+    def handle_data(self, data):
+        if self._open[0] == "script":
+            self.scripts.append((self._open[1], data))
+        elif self._open[0] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def json(self) -> list[str]:
+        return [text for attrs, text in self.scripts if attrs.get("type") == "application/json"]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return usual(tmp_path_factory.mktemp("usual") / "results")
+
+
+@pytest.fixture(scope="module")
+def parts(results):
+    return read_parts([results.location])
+
+
+@pytest.fixture(scope="module")
+def page(parts):
+    return html(parts)
+
+
+@pytest.fixture(scope="module")
+def seen(page):
+    return Seen(page)
+
+
+def invoked(*arguments):
+    return CliRunner().invoke(app, ["report", *map(str, arguments)])
+
+
+def test_the_answer_comes_first_and_says_what_won_how_surely_and_what_next(seen):
+    text = seen.text
+    places = [
+        text.index(part)
+        for part in ("What won", "Really better?", "What next", "Contents")
+        if part in text
+    ]
+    assert places == sorted(places)
+    first = text[: text.index("Why it stops there")]
+    assert "81.2 %" in first
+    assert "augment light, lr 0.001" in first
+    assert re.search(r"\d\d\.\d–\d\d\.\d %", first)
+
+
+def test_configs_that_chance_could_have_ordered_are_said_to_be_tied(tmp_path):
+    results = results_of(tmp_path)
+    add(results, 0.80, lr=1e-3)
+    add(results, 0.79, lr=1e-4)
+    (part,) = read_parts([results.location])
+    found = answer(part)
+    assert found.really == "Not shown"
+    assert "2 of 2 configs may be the best" in found.why
+
+
+def test_a_config_that_beats_all_others_is_said_to_be_better(tmp_path):
+    results = results_of(tmp_path)
+    add(results, 0.9, lr=1e-3)
+    add(results, 0.5, lr=1e-4)
+    add(results, 0.5, lr=1e-5)
+    (part,) = read_parts([results.location])
+    found = answer(part)
+    assert found.really == "Yes"
+    assert "picked out of" in found.why
+    assert "luck of the seed" in found.why
+
+
+def test_all_sections_are_there(seen):
+    for title in (
+        *("Leaderboard", "Learning curves", "What each axis does", "Parallel coordinates"),
+        *("Classes", "Calibration", "Cost", "Images", "Failures", "Provenance"),
+    ):
+        assert title in seen.text, title
+
+
+def test_markup_in_names_is_shown_as_text(page, seen):
+    without = page.replace("".join(t for a, t in seen.scripts if not a), "")
+    assert "<script>alert(1)" not in without
+    assert "<img src=x" not in without
+    assert "<b>b</b>" not in without
+    assert "<script>alert(1)</script>" in seen.text
+    assert "<img src=x onerror=alert(2)> is no image" in seen.text
+    assert not [attrs for _, attrs in seen.tags if any(name.startswith("on") for name in attrs)]
+
+
+def test_json_in_the_page_is_whole_and_can_end_no_script(seen):
+    blobs = seen.json()
+    assert len(blobs) >= 10
+    for blob in blobs:
+        json.loads(blob)
+        assert not set(blob) & set("<>&")
+    together = json.dumps([json.loads(blob) for blob in blobs], ensure_ascii=False)
+    assert "&lt;script&gt;alert(1" in together  # plotly reads < in a label as a tag
+    assert "기쁨 과 웃음" in together
+
+
+def test_a_label_that_plotly_would_read_as_markup_is_escaped():
+    assert label("<b>x</b> & y") == "&lt;b&gt;x&lt;/b&gt; &amp; y"
+    assert len(label("x" * 100)) < 50
+
+
+def test_the_page_fetches_nothing(page, seen):
+    fetching = ("src", "href", "srcset", "action", "data", "poster", "background")
+    for tag, attrs in seen.tags:
+        for name in fetching:
+            value = attrs.get(name)
+            assert value is None or value.startswith(("#", "data:image/")), (tag, name, value)
+        assert tag not in ("link", "iframe", "object", "embed", "base", "form")
+    style = re.search(r"<style>(.*?)</style>", page, flags=re.DOTALL)
+    assert "url(" not in style[1]
+    assert "@import" not in style[1]
+
+
+def test_the_policy_lets_only_the_own_scripts_run(page, seen):
+    (policy,) = [a["content"] for t, a in seen.tags if a.get("http-equiv")]
+    assert "default-src 'none'" in policy
+    for attrs, text in seen.scripts:
+        if not attrs:
+            import_hash = hashlib.sha256(text.encode()).digest()
+            assert f"'sha256-{_base64(import_hash)}'" in policy
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+def test_the_file_is_small(page):
+    assert len(page.encode()) < MAX_BYTES
+
+
+def test_charts_have_words_for_who_does_not_see_them(seen):
+    charts = [attrs for _, attrs in seen.tags if attrs.get("class") == "chart"]
+    assert len(charts) >= 9
+    for attrs in charts:
+        assert attrs["role"] == "img"
+        assert len(attrs["aria-label"]) > 20
+
+
+def test_markdown_has_answer_table_findings_and_failures_and_no_images(parts):
+    text = markdown(parts)
+    assert text.startswith("## invented")
+    assert "augment light, lr 0.001: 81.2 %" in text
+    assert "| tied |" in text
+    assert "<details><summary>Findings</summary>" in text
+    assert "1 trial failed" in text
+    assert r"\<img src=x onerror=alert(2)\> is no image" in text
+    assert "![" not in text
+
+
+def test_markdown_leaves_no_markup_active():
+    assert plain("a|b <i> @you [x](y)") == r"a\|b \<i\> \@you \[x\](y)"
+
+
+def test_sweeps_over_the_same_data_are_ranked_together(tmp_path):
+    first, second = results_of(tmp_path / "a", "first"), results_of(tmp_path / "b", "second")
+    add(first, 0.7, lr=1e-3, predicted=False)
+    add(second, 0.8, lr=1e-4, predicted=False)
+    (part,) = read_parts([first.location, second.location])
+    assert list(part.families["sweep"]) == ["second", "first"]
+    assert answer(part).winner == "second, lr 0.0001"
+
+
+def test_sweeps_over_other_data_are_shown_apart(tmp_path):
+    first, second = results_of(tmp_path / "a", "first"), results_of(tmp_path / "b", "second")
+    add(first, 0.7, lr=1e-3, predicted=False)
+    add(second, 0.8, lr=1e-3, predicted=False, data="other")
+    parts = read_parts([first.location, second.location])
+    text = html(parts)
+    tags = Seen(text).tags
+    assert len([tag for tag, _ in tags if tag == "article"]) == 2
+    assert "different states of the data" in text
+    assert [set(part.families["sweep"]) for part in parts] == [{"first"}, {"second"}]
+
+
+def test_one_directory_with_two_states_of_the_data_is_two_parts(tmp_path):
+    results = results_of(tmp_path)
+    add(results, 0.7, lr=1e-3, predicted=False)
+    add(results, 0.75, lr=1e-4, predicted=False)
+    add(results, 0.9, lr=1e-3, data="other", predicted=False)
+    parts = read_parts([results.location])
+    assert [len(part.trials) for part in parts] == [2, 1]
+    assert parts[0].sweeps[0].diagnosis is not None
+    assert parts[1].sweeps[0].diagnosis is None
+    assert "lr 0.0001" in answer(parts[0]).winner
+
+
+def test_a_sweep_without_a_complete_trial_is_reported(tmp_path):
+    axes = {"lr": [1e-2, 1e-3, 1e-4, 1e-5]}
+    results = results_of(tmp_path, axes=axes, scheduler="asha")
+    add(results, 0.3, status="pruned", num_epochs=2, lr=1e-2)
+    add(results, 0.0, status="failed", error="boom", lr=1e-3)
+    (part,) = read_parts([results.location])
+    found = answer(part)
+    assert "stopped early" in found.why
+    assert any("2 trials of 4 have not ended" in step for step in found.then)
+    assert "boom" in report([results.location])
+
+
+def test_a_sweep_of_failures_alone_is_reported(tmp_path):
+    results = results_of(tmp_path)
+    add(results, 0.0, status="failed", error="boom", lr=1e-3)
+    add(results, 0.0, status="failed", error="boom", lr=1e-4)
+    text = Seen(report([results.location])).text
+    assert "All 2 trials that ended have failed" in text
+    assert "2 trials failed, of 1 cause" in text
+    assert "All 2 trials" in report([results.location], "markdown")
+
+
+def test_no_results_are_refused_and_nothing_is_written(tmp_path):
+    place = tmp_path / "nothing"
+    with pytest.raises(Refused):
+        report([str(place)])
+    done = invoked(place)
+    assert done.exit_code == 2
+    assert "no such results directory" in done.stderr
+    assert not place.exists()
+
+
+def test_the_command_writes_into_the_results_and_nothing_else(tmp_path):
+    results = results_of(tmp_path / "results")
+    add(results, 0.7, lr=1e-3, predicted=False)
+    results.flush()
+    before = set(results.folder.names())
+    done = invoked(results.location)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip() == str(tmp_path / "results" / "report.html")
+    assert set(results.folder.names()) - before == {"report.html"}
+
+
+def test_the_command_writes_where_it_is_told(tmp_path, monkeypatch):
+    results = results_of(tmp_path / "results")
+    add(results, 0.7, lr=1e-3, predicted=False)
+    monkeypatch.chdir(tmp_path)
+    assert invoked(results.location, "-o", "new/mine.html").exit_code == 0
+    assert (tmp_path / "new" / "mine.html").read_text("utf-8").startswith("<!doctype html>")
+    assert not results.folder.exists("report.html")
+
+
+def test_a_comparison_leaves_the_single_report_alone(tmp_path):
+    first, second = results_of(tmp_path / "a"), results_of(tmp_path / "b", "second")
+    add(first, 0.7, lr=1e-3, predicted=False)
+    add(second, 0.8, lr=1e-4, predicted=False)
+    done = invoked(first.location, second.location)
+    assert done.stdout.strip() == str(tmp_path / "a" / "comparison.html")
+    assert not first.folder.exists("report.html")
+
+
+def test_markdown_goes_to_stdout(tmp_path):
+    results = results_of(tmp_path)
+    add(results, 0.7, lr=1e-3, predicted=False)
+    done = invoked(results.location, "--format", "markdown")
+    assert done.stdout.startswith("## invented")
+    assert not results.folder.exists("report.html")
+
+
+def test_a_real_sweep_is_reported(finished):
+    text = Seen(report([str(finished / "results")])).text
+    assert "4 trials: 4 complete" in text
+    assert "Reliability of the winner" in text
+
+
+def test_pruned_trials_make_a_ladder(tmp_path):
+    results = results_of(tmp_path, scheduler={"asha": {"grace_epochs": 2, "reduction_factor": 2}})
+    for i in range(6):
+        ended = i < 2
+        status = "complete" if ended else "pruned"
+        num_epochs = 6 if ended else 2 if i < 4 else 4
+        config = {"lr": 10.0 ** -(i + 1), "predicted": False}
+        add(results, 0.7 - 0.02 * i, status=status, num_epochs=num_epochs, **config)
+    seen = Seen(report([results.location]))
+    assert "4 trials of 6 were stopped early" in seen.text
+    charts = [a["aria-label"] for _, a in seen.tags if a.get("class") == "chart"]
+    assert "6 reached epoch 2, 4 reached epoch 4, 2 reached epoch 6." in charts
+
+
+def test_rungs_are_ashas():
+    asha = {"scheduler": {"asha": {"grace_epochs": 2, "reduction_factor": 3}}}
+    assert rungs(asha, 20) == [2, 6, 18, 20]
+    assert rungs({"scheduler": "asha"}, 6) == [2, 6]
+    assert rungs({"scheduler": "none"}, 20) == []
+
+
+def predictions(labels, probs, classes=CLASSES):
+    ids = np.array([f"{i:06d}" for i in range(len(labels))])
+    return TrialPredictions("t", ids, np.asarray(labels), tuple(classes), np.float32(probs))
+
+
+def test_calibration_error_is_none_where_confidence_is_true_and_known_where_it_is_not():
+    rng = np.random.default_rng(0)
+    sure = rng.uniform(0.5, 1.0, 200_000)
+    probs = np.column_stack([sure, 1 - sure])
+    labels = (rng.random(len(sure)) > sure).astype(np.int64)
+    assert reliability([predictions(labels, probs, "ab")]).ece < 0.005
+    always = np.zeros(1000, np.int64)
+    always[:300] = 1
+    found = reliability([predictions(always, np.tile([0.9, 0.1], (1000, 1)), "ab")])
+    assert found.ece == pytest.approx(0.2, abs=1e-5)
+    assert found.bias == pytest.approx(0.2, abs=1e-5)
+    assert len(found.accuracy) == 1 <= NUM_BINS
+
+
+def test_confusion_counts_labels_in_rows():
+    probs = np.eye(4)[[0, 1, 1, 2]]
+    counts = confusion([predictions([0, 0, 1, 2], probs)])
+    assert counts[0].tolist() == [1, 1, 0, 0]
+    assert shares(counts)[0].tolist() == [0.5, 0.5, 0, 0]
+    assert np.isnan(shares(counts)[3]).all()
+
+
+def test_pauses_between_runs_are_no_wall_time():
+    trials = pd.DataFrame(
+        {
+            "started_at": [
+                "2025-01-01T00:00:00+00:00",
+                "2025-01-01T00:00:05.5+00:00",
+                "2025-01-02T00:00:00+00:00",
+                "",
+            ],
+            "seconds": [10.0, 10.0, 3.0, 100.0],
+        }
+    )
+    assert busy_seconds(trials) == pytest.approx(18.5)
+
+
+def png(colour):
+    sink = io.BytesIO()
+    Image.new("RGB", (40, 20), colour).save(sink, "PNG")
+    return sink.getvalue()
+
+
+def test_a_thumbnail_is_shown_only_of_the_image_that_was_learned_from(tmp_path):
+    content = png("red")
+    (tmp_path / "joy").mkdir()
+    (tmp_path / "joy" / "1.png").write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    shown = picture(str(tmp_path), "joy/1.png", digest, ())
+    assert shown.uri.startswith("data:image/jpeg;base64,")
+    assert picture(str(tmp_path), "joy/1.png", "0" * 64, ()).uri == ""
+    assert picture(str(tmp_path), "joy/2.png", digest, ()).uri == ""
+    assert picture(str(tmp_path / "faces.csv"), "joy/1.png", digest, ()).uri == shown.uri
+    assert picture("toy", "joy/1.png", digest, ()).uri == ""
+
+
+def test_bytes_that_are_no_image_make_no_thumbnail():
+    assert thumbnail(b"no image") == ""
+    assert thumbnail(png("blue")[:60]) == ""
+
+
+def test_copies_are_counted_and_shown(tmp_path):
+    content = png("green")
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    (faces / "x.png").write_bytes(content)
+    results = results_of(tmp_path / "results", data=str(faces))
+    add(results, 0.7, lr=1e-3, predicted=False)
+    digest = hashlib.sha256(content).hexdigest()
+    more = [
+        {"image_id": f"c{i}", "path": path, "label": name, "sha256": digest, "status": "ok"}
+        for i, (path, name) in enumerate([("x.png", CLASSES[0]), ("y.png", CLASSES[1])])
+    ]
+    write_images(results, CLASSES, more)
+    text = report([results.location])
+    assert "2 images are copies, in 1 group; 1 of these carry different labels." in text
+    assert text.count("data:image/jpeg;base64,") == 1
+
+
+def test_results_behind_a_uri_keep_their_report_there(tmp_path, monkeypatch):
+    results = results_of(tmp_path / "bucket" / "results")
+    add(results, 0.7, lr=1e-3, predicted=False)
+    disk = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+    monkeypatch.setattr("raylab.storage._open", lambda uri: (disk, uri.removeprefix("s3://")))
+    done = invoked("s3://bucket/results")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip() == "s3://bucket/results/report.html"
+    assert results.folder.exists("report.html")
+
+
+def test_infinite_and_missing_numbers_are_no_broken_json():
+    chart = go.Figure(data=[{"type": "scatter", "y": [float("nan"), float("inf"), 1.0]}])
+    assert json.loads(json_of(chart))
+
+
+def colours_in(value) -> set[str]:
+    if isinstance(value, dict):
+        return set().union(*(colours_in(v) for v in value.values()), set())
+    if isinstance(value, list):
+        return set().union(*(colours_in(v) for v in value), set())
+    is_colour = isinstance(value, str) and re.fullmatch("#[0-9a-f]{6}", value)
+    return {value} if is_colour else set()
+
+
+def test_every_colour_of_a_chart_has_a_counterpart_in_the_dark(seen):
+    used = set().union(*(colours_in(json.loads(blob)) for blob in seen.json()[:-1]))
+    assert used
+    assert used <= DARK.keys()
+    assert not DARK.keys() & set(DARK.values())  # turning dark twice would be another colour
+
+
+def test_numbers_in_a_heat_map_can_be_read():
+    for ink, cells in ((INK, STEPS), (DARK[INK], [DARK[step] for step in STEPS])):
+        for cell in cells:
+            assert contrast(ink, cell) >= 4.5
+
+
+def contrast(a: str, b: str) -> float:
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
