@@ -48,6 +48,7 @@ def add(
     data: str = "data",
     classes: Sequence[str] = CLASSES,
     predicted: bool = True,
+    num_images: int = NUM_IMAGES,
     error: str | None = None,
     start_s: int = 0,
     **config: Any,
@@ -62,7 +63,7 @@ def add(
         rows,
         status,
         num_train=800,
-        num_val=NUM_IMAGES,
+        num_val=num_images,
         seconds=float(num_epochs),
         started_at=f"2025-01-01T00:{start_s // 60:02d}:{start_s % 60:02d}+00:00",
         error_kind="ValueError" if error else None,
@@ -70,7 +71,7 @@ def add(
     )
     results.add(record)
     if predicted and status == "complete":
-        ids, labels = validated(classes)
+        ids, labels = validated(classes, num_images)
         rng = np.random.default_rng([round(accuracy * 1e6), trial.seed])
         probs = said(rng, labels, len(classes), accuracy)
         names = [classes[label] for label in labels]
@@ -78,10 +79,10 @@ def add(
     return record.trial_id
 
 
-def validated(classes: Sequence[str]) -> tuple[list[str], np.ndarray]:
+def validated(classes: Sequence[str], num_images: int = NUM_IMAGES) -> tuple[list[str], np.ndarray]:
     """(N) image ids and (N,) labels."""
-    labels = np.arange(NUM_IMAGES) % len(classes)
-    return [f"image{i:04d}" for i in range(NUM_IMAGES)], labels
+    labels = np.arange(num_images) % len(classes)
+    return [f"image{i:04d}" for i in range(num_images)], labels
 
 
 def said(

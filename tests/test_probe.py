@@ -40,8 +40,8 @@ MAX_ERROR = 0.25
 
 def test_speed_is_measured_per_image_and_larger_images_take_longer() -> None:
     torch.set_num_threads(1)
-    small = measure(TrialConfig(**TINY), 7, torch.device("cpu"))
-    large = measure(TrialConfig(**TINY | {"image_size": 64}), 7, torch.device("cpu"))
+    small = measure(TrialConfig(**TINY), 7, torch.device("cpu"), 0.05)
+    large = measure(TrialConfig(**TINY | {"image_size": 64}), 7, torch.device("cpu"), 0.05)
     assert min(large.train_s) > max(small.train_s) > 0
     assert min(large.val_s) > 0
     assert 0 < small.trial_s < 5

@@ -43,7 +43,7 @@ class Sweep:
     """None where no trial is complete."""
     diagnosis: Diagnosis | None
     num_planned: int | None
-    """Trials of the whole sweep; None where that is not known, or others learned from other data."""
+    """Of the whole sweep; None where that is not known, or some learned from other data."""
 
 
 @dataclass(frozen=True)

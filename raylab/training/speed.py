@@ -39,8 +39,10 @@ class Timings:
     """To build the model and to keep its weights."""
 
 
-def measure(config: TrialConfig, num_classes: int, device: torch.device) -> Timings:
-    """Trains and validates ROUNDS times for about ROUND_S, after a step that warms up.
+def measure(
+    config: TrialConfig, num_classes: int, device: torch.device, round_s: float = ROUND_S
+) -> Timings:
+    """Trains and validates ROUNDS times for about `round_s` each, after a step that warms up.
 
     Raises ValueError where config and model disagree, torch.OutOfMemoryError as training would.
     """
@@ -52,7 +54,7 @@ def measure(config: TrialConfig, num_classes: int, device: torch.device) -> Timi
     warm.learn(2)
     step_s = (time.perf_counter() - began_s) / 2
     chosen = config if step_s * config.batch_size / SMALL_BATCH < SLOW_STEP_S else small
-    per_round = ROUND_S / max(step_s * chosen.batch_size / small.batch_size, 1e-6)
+    per_round = round_s / max(step_s * chosen.batch_size / small.batch_size, 1e-6)
     most = max(2, MAX_IMAGES // chosen.batch_size)
     learner, build_s = _learner(chosen, num_classes, device, min(most, max(2, round(per_round))))
     learned = learner.learn(1)
