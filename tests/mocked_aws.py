@@ -18,6 +18,7 @@ CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "testing",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+OF_ONE_HOP = ("connection", "transfer-encoding")
 
 
 @contextmanager
@@ -78,21 +79,33 @@ def in_front_of(front: Front) -> Iterator[int]:
         protocol_version = "HTTP/1.1"
 
         def hand_on(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = self.body()
             if front.is_failing():
                 self.answer(503, [], b"")
                 return
             server = http.client.HTTPConnection("127.0.0.1", front.behind, timeout=30)
-            server.request(self.command, self.path, body, dict(self.headers))
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in OF_ONE_HOP}
+            server.request(self.command, self.path, body, headers)
             reply = server.getresponse()
             self.answer(reply.status, reply.getheaders(), reply.read())
             server.close()
+
+        def body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            chunks = []
+            while size := int(self.rfile.readline(), 16):
+                chunks.append(self.rfile.read(size))
+                self.rfile.readline()
+            while self.rfile.readline().strip():
+                pass  # what trails behind the last chunk
+            return b"".join(chunks)
 
         def answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
             names = {name.lower() for name, _ in headers}
             self.send_response_only(status)
             for name, value in headers:
-                if name.lower() not in ("connection", "transfer-encoding"):
+                if name.lower() not in OF_ONE_HOP:
                     self.send_header(name, value)
             if "content-length" not in names:
                 self.send_header("Content-Length", str(len(content)))

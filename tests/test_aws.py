@@ -14,12 +14,13 @@ import pytest
 import yaml
 from mocked_aws import CREDENTIALS, moto_server
 from one_head import ROOT
-from ray.autoscaler._private.aws.config import bootstrap_aws
-from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
-from ray.autoscaler._private.util import prepare_config
-from ray.autoscaler.tags import TAG_RAY_NODE_KIND, TAG_RAY_USER_NODE_TYPE
 
 boto3 = pytest.importorskip("boto3")
+
+from ray.autoscaler._private.aws.config import bootstrap_aws  # noqa: E402  # imports boto3
+from ray.autoscaler._private.aws.node_provider import AWSNodeProvider  # noqa: E402
+from ray.autoscaler._private.util import prepare_config  # noqa: E402
+from ray.autoscaler.tags import TAG_RAY_NODE_KIND, TAG_RAY_USER_NODE_TYPE  # noqa: E402
 
 REGION = "us-west-2"
 SETUP_S = 90
@@ -151,7 +152,6 @@ def test_the_token_travels_as_a_file_and_stands_in_no_command(account: Account, 
 @pytest.mark.slow
 def test_a_worker_is_a_spot_instance_with_the_lesser_role(account: Account, up: str) -> None:
     config = prepare_config(yaml.safe_load(account.file.read_text()))
-    config["auth"]["ssh_private_key"] = str(next(Path.home().glob(".ssh/*.pem")))
     config = bootstrap_aws(config)
     provider = AWSNodeProvider(config["provider"], config["cluster_name"])
     node_config = config["available_node_types"]["gpu"]["node_config"]

@@ -1,20 +1,22 @@
 """Nodes of a cluster that die under a sweep, the head too, and prepared images that Ray loses."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ray
 from faults import Run, assert_learned_the_same, board_of, write_grid
 from nodes import several_nodes
 from ray import cloudpickle
-from ray._private.internal_api import free
+from ray.exceptions import ObjectLostError
 
 from raylab.config.grid import read_grid
-from raylab.sweep.runner import Options, Sweeping, run_sweep
-from raylab.sweep.trial import Shared, run_trial
+from raylab.images.prepare import Variant
+from raylab.sweep import runner
+from raylab.sweep.runner import Options, run_sweep
+from raylab.sweep.shards import dataset_of
 
 pytestmark = pytest.mark.slow
 GRID = "axes: {lr: [1.0e-2, 3.0e-3, 1.0e-3], epochs: [120]}\nseeds: [0, 1]\n"
@@ -74,18 +76,34 @@ def test_a_lost_head_ends_the_sweep_and_on_a_new_cluster_it_goes_on(place: Path)
     assert_learned_the_same(place / "head", place / "whole")
 
 
-def lose_the_images(params: dict[str, Any], shared: Shared) -> None:
-    """A trial before which Ray's object store loses every prepared block."""
-    for prepared in shared.variants.values():
-        free(prepared.dataset.to_arrow_refs())
-    run_trial(params, shared)
+class Passing:
+    """Who owns a dataset's blocks takes them along when it ends."""
+
+    def dataset_of(self, variant: Variant) -> ray.data.Dataset:
+        return dataset_of(variant)
+
+
+def is_lost(dataset: ray.data.Dataset) -> bool:
+    try:
+        ray.get(dataset.to_arrow_refs())
+    except ObjectLostError:
+        return True
+    return False
+
+
+def lost_dataset_of(variant: Variant) -> ray.data.Dataset:
+    owner = ray.remote(Passing).options(num_cpus=0).remote()
+    dataset = ray.get(owner.dataset_of.remote(variant))
+    ray.kill(owner)
+    while not is_lost(dataset):
+        time.sleep(0.1)
+    return dataset
 
 
 def test_prepared_images_that_ray_loses_are_read_from_their_files(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    monkeypatch.setattr(Sweeping, "train_function", staticmethod(lose_the_images))
+    monkeypatch.setattr(runner, "dataset_of", lost_dataset_of)
     sweep_into(place / "lost")
     assert_learned_the_same(place / "lost", place / "whole")
-    assert ray.is_initialized()

@@ -99,7 +99,7 @@ def test_names_that_are_markup_stand_in_the_charts_as_they_are(opened):
 
 def test_a_click_sorts_and_a_second_one_turns_it_round(opened):
     heads = opened.page.eval_on_selector_all(".sortable th", "all => all.map(h => h.textContent)")
-    k = heads.index("mean accuracy")
+    k = heads.index("mean accuracy, %")
     button = opened.page.locator(".sortable th button").nth(k)
     button.click()
     rising = [float(cell.split()[0]) for cell in opened.column(k) if cell != "–"]

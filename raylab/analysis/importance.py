@@ -17,6 +17,7 @@ from raylab.analysis.axes import REPEATS, Axis
 
 MIN_CONFIGS = 10
 NUM_FORESTS = 3  # the forest is random: several say how much
+MAX_CONFIGS = 400  # the time grows with their square: minutes for 2,000, and the same shares
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Importance:
 def importances(frame: pd.DataFrame, axes: list[Axis], metric: str) -> list[Importance]:
     """The most important axis first; empty if fewer than 10 configs or one axis were tried.
 
-    Seeds and folds of a config are averaged first. frame: one row per trial that has the metric.
+    Seeds and folds of a config are averaged first; of very many configs some are drawn.
+    frame: one row per trial that has the metric.
     """
     if not axes:
         return []
@@ -41,6 +43,8 @@ def importances(frame: pd.DataFrame, axes: list[Axis], metric: str) -> list[Impo
     configs = frame.groupby(by, dropna=False)[[metric]].mean().reset_index()
     if len(configs) < MIN_CONFIGS:
         return []
+    if len(configs) > MAX_CONFIGS:
+        configs = configs.sample(MAX_CONFIGS, random_state=0)
     study = _study(configs, by, metric)
     runs = [FanovaImportanceEvaluator(seed=seed).evaluate(study) for seed in range(NUM_FORESTS)]
     shares = np.array([[run[name] for name in by] for run in runs])  # (forests, axes)

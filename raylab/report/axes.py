@@ -16,7 +16,7 @@ from raylab.report.palette import ACCENT, BAND, FIELD, MUTED, REST, TIED
 MAX_EFFECTS = 40
 MAX_SAID = 6
 NOTHING_POINTS = 0.3
-MAX_STRETCH = 3.0
+MAX_STRETCH = 10.0
 """Of the largest gain: a wider interval leaves the chart, and does not flatten the rest."""
 OF_LEVELS = (ACCENT, FIELD, TIED, MUTED, REST)
 

@@ -14,6 +14,7 @@ NUM_COLOURED = 20
 NUM_GREY = 150
 MAX_POINTS = 200
 """Epochs of one curve that are drawn: a pixel shows no more."""
+MAX_TICKS = 12
 MEASURES = (("val_accuracy", "validation accuracy, %", 100.0), ("val_loss", "validation loss", 1.0))
 
 
@@ -50,7 +51,7 @@ def _chart(
     if name == "val_accuracy":
         own = [groups[i] for i in coloured if families[i] == best_family]
         traces += [_training(rows) for rows in own]
-    chart = figure(traces, 320, x={"title": "epoch"}, y={})
+    chart = figure(traces, 320, x=_epoch_axis(part), y={})
     end = groups[coloured[0]][name].dropna()
     last = "" if end.empty else f"; the winner ends at {_value(float(end.iloc[-1]), factor)}"
     what = title[:1].upper() + title[1:]
@@ -59,10 +60,15 @@ def _chart(
     if factor > 1:
         keys.append(("field", "the winner on its training images"))
     num = len(_thinned(rest)) if rest else 0
-    caption = (
-        f"The best {len(coloured)} trials, and {num:,} of the other {len(rest):,}." if rest else ""
-    )
+    of = f"The best {len(coloured)} trials, and {num:,} of the other {len(rest):,}."
+    caption = of if num < len(rest) else ""
     return Chart(chart, what, alt, caption, keys, is_half=True)
+
+
+def _epoch_axis(part: Part) -> dict[str, Any]:
+    """No half epochs between a few."""
+    is_short = int(part.epochs["epoch"].max()) <= MAX_TICKS
+    return {"title": "epoch"} | ({"dtick": 1} if is_short else {})
 
 
 def _chosen(ranked: list[str], best: list[str]) -> tuple[list[str], list[str]]:

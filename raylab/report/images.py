@@ -37,18 +37,26 @@ def _suspects(sweep: Sweep, table: pd.DataFrame) -> list[Block]:
         sha256 = str(hashes.get(row["image_id"], ""))
         pictures.append(picture(_data(sweep), str(row["path"]), sha256, lines))
     if not any(image.uri for image in pictures):
-        return [_listed(pictures, len(suspects))]
+        return [_listed(pictures, f"{len(suspects):,}{_by_whom(sweep)}")]
     shown = f"The {len(pictures)} most suspicious of {len(suspects):,}"
-    note = f"{shown}; `raylab diagnose` writes them all."
+    note = f"{shown}{_by_whom(sweep)}; raylab diagnose writes them all."
     return [Gallery("Labels that are probably wrong", pictures, note)]
 
 
-def _listed(pictures: list[Picture], num: int) -> Table:
+def _by_whom(sweep: Sweep) -> str:
+    """How good the models are whose opinion this is: weak ones suspect what they cannot see."""
+    opinion = None if sweep.evidence is None else sweep.evidence.opinion
+    if opinion is None:
+        return ""
+    return f", to models that agree with {percent(opinion.accuracy, 0)} of the labels"
+
+
+def _listed(pictures: list[Picture], of: str) -> Table:
     """By name, where not one can be shown."""
     rows = [[image.path, *image.lines] for image in pictures]
     columns = [Column("image"), Column("labelled"), Column("probably"), Column("how sure", True)]
     note = (
-        f"The {len(pictures)} most suspicious of {num:,}, by name: the images themselves were not "
+        f"The {len(pictures)} most suspicious of {of}, by name: the images themselves were not "
         "where the grid says, or are not those that were learned from."
     )
     return Table("Labels that are probably wrong", columns, rows, notes=[note])

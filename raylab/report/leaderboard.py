@@ -43,11 +43,9 @@ def _columns(part: Part) -> list[tuple[str, bool, Any]]:
     for name in part.fields:
         is_number = pd.api.types.is_numeric_dtype(families[name])
         columns.append((name, is_number, lambda row, name=name: shown(row[name])))
-    mean = "mean accuracy" if has_several else "accuracy"
-    columns.append((mean, True, lambda row: percent(row["family_mean"], 2)))
-    columns.append(
-        ("95 % interval", True, lambda row: interval(row["family_low"], row["family_high"]))
-    )
+    mean = "mean accuracy, %" if has_several else "accuracy, %"
+    columns.append((mean, True, lambda row: percent(row["family_mean"], 2).removesuffix(" %")))
+    columns.append(("95 % interval", True, _bare_interval))
     if families["tied"].notna().any():
         columns.append(("tied", False, lambda row: shown(row["tied"])))
     if has_several:
@@ -62,6 +60,10 @@ def _columns(part: Part) -> list[tuple[str, bool, Any]]:
     columns.append(("status", False, lambda row: str(row["status"])))
     columns.append(("family", False, lambda row: str(row["family_id"])))
     return columns
+
+
+def _bare_interval(row: dict[str, Any]) -> str:
+    return interval(row["family_low"], row["family_high"]).removesuffix(" %")
 
 
 def short_rows(part: Part, num: int) -> tuple[Sequence[str], list[list[str]]]:

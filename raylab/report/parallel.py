@@ -88,9 +88,10 @@ def _scale(name: str, column: "pd.Series[Any]") -> _Scale:
 
 
 def _numeric(name: str, column: "pd.Series[float]") -> _Scale:
-    """Over its range, by its logarithm where that spans a decade."""
-    low, high = float(column.min()), float(column.max())
-    if low > 0 and high / low >= 10:
+    """Over its range, by its logarithm where the values lie evenly on that."""
+    low, high, middle = float(column.min()), float(column.max()), float(column.median())
+    is_even = abs(middle - (low + high) / 2) < abs(middle - math.sqrt(max(low * high, 0)))
+    if low > 0 and high / low >= 10 and not is_even:
         places, ends = np.log(column.to_numpy(float)), (math.log(low), math.log(high))
         middle = math.sqrt(low * high)
     else:

@@ -60,8 +60,15 @@ def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def config_text(row: Mapping[str, Any], fields: Sequence[str], sweep: bool = False) -> str:
-    """`augment light, lr 0.003`; the model where configs differ in nothing."""
-    parts = [f"{name} {shown(row[name])}" for name in fields]
+    """`augment light, lr 0.003`; the model where configs differ in nothing.
+
+    Drawn numbers to four digits, which tell configs apart; the leaderboard has the others.
+    """
+    parts = [f"{name} {_short(row[name])}" for name in fields]
     if sweep:
         parts.insert(0, str(row["sweep"]))
     return ", ".join(parts) or f"model {shown(row.get('model'))}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else shown(value)

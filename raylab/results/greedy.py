@@ -19,25 +19,36 @@ MIN_PROB = 1e-7
 def greedy_weights(of_label: Floats, max_models: int) -> Floats:
     """(M,) that add up to 1: greedy ensemble selection with replacement (Caruana et al. 2004).
 
-    of_label: (M, N), what each model gave the true class, 0..1. It begins with the best model and
-    adds, again and again, the one with which the mean of the probabilities has the lowest log loss,
-    as long as that falls; at most `max_models` different ones. Log loss counts how far off an image
-    is, and so follows the luck of single images less than accuracy does.
+    of_label: (M, N), what each model gave the true class, 0..1; the most accurate model first. It
+    begins with so many of the first models as make the best equal mean, and adds, again and again,
+    the one with which the mean has the lowest log loss, as long as that falls; at most `max_models`
+    different ones. Log loss counts how far off an image is, and so follows the luck of single
+    images less than accuracy does; begun with one model, it would stop early at what suits that
+    one (the paper's sorted initialisation).
     """
-    counts, total = np.zeros(len(of_label)), np.zeros(of_label.shape[1])
-    loss = np.inf
-    for step in range(MAX_STEPS):
-        losses = -np.log(np.maximum((total + of_label) / (step + 1), MIN_PROB)).mean(axis=1)
+    sums = np.cumsum(of_label[:max_models], axis=0)
+    sizes = np.arange(1, len(sums) + 1)[:, None]
+    num_first = int(_log_loss(sums / sizes).argmin()) + 1
+    counts = np.where(np.arange(len(of_label)) < num_first, 1.0, 0.0)
+    total, loss = sums[num_first - 1], np.inf
+    for num in range(num_first, MAX_STEPS):
+        loss = min(loss, float(_log_loss(total / num)))
+        losses = _log_loss((total + of_label) / (num + 1))
         if np.count_nonzero(counts) == max_models:
             losses[counts == 0] = np.inf
         best = int(losses.argmin())
         if losses[best] >= loss:
             break
-        loss = losses[best]
         counts[best] += 1
-        total += of_label[best]
+        total = total + of_label[best]
     weights: Floats = counts / counts.sum()
     return weights
+
+
+def _log_loss(of_label: Floats) -> Floats:
+    """Over the last axis, the images."""
+    losses: Floats = -np.log(np.maximum(of_label, MIN_PROB)).mean(axis=-1)
+    return losses
 
 
 def label_probs(tables: Iterable[pa.Table]) -> tuple[npt.NDArray[np.str_], Floats]:

@@ -168,8 +168,9 @@ def image_memory_bytes(resources: Resources, capacity: Capacity) -> float:
 
 def quiet_ray() -> None:
     """Only what went wrong is heard of Ray's own loggers; raylab tells the story."""
-    for name in ("ray", "ray.tune", "ray.train", "ray.data", "ray._private"):
+    for name in ("ray", "ray.tune", "ray.train", "ray._private"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors reach raylab as well
     data_context = ray.data.DataContext.get_current()
     data_context.enable_progress_bars = False
     data_context.print_on_execution_start = False

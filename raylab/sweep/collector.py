@@ -142,6 +142,8 @@ class Collector(Callback):
         running, story = self.running[trial.config["trial_id"]], last_story(trial)
         release_group(running)
         failure = self.failure(trial, story)
+        if self.cannot_write:
+            return  # no trial could do better
         running.num_restarts += 1
         running.num_own_failures += failure.is_own
         if running.num_own_failures > MAX_RESTARTS or running.num_restarts > MAX_LOSSES:
@@ -159,13 +161,16 @@ class Collector(Callback):
         if running.error_kind is None:
             failure = self.failure(trial, last_story(trial))
             running.error_kind, running.error = failure.kind, failure.text
+        elif running.error_kind == TIMEOUT:
+            with self.writing():
+                self.results.write_log(trial.config["trial_id"], f"{running.error}\n")
         self.record(trial.config["trial_id"], "failed")
 
     def failure(self, trial: Any, story: str) -> Failure:
         """Why Tune's trial failed, kept in its log."""
         failure = failure_in(story)
         with self.writing():
-            if failure.kind == CannotWrite.__name__:  # no trial could do better
+            if failure.kind == CannotWrite.__name__:
                 raise CannotWrite(failure.text)
             self.results.write_log(trial.config["trial_id"], story)
         return failure

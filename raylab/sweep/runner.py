@@ -90,9 +90,7 @@ def run_sweep(sweep: SweepConfig, options: Options) -> Outcomes:
         view.close()
 
 
-def trackers(
-    plan: Plan, results: ResultsDirectory, options: Options, view: View
-) -> Iterator[View]:
+def trackers(plan: Plan, results: ResultsDirectory, options: Options, view: View) -> Iterator[View]:
     """Who else hears of the sweep: the metrics of a cluster, and the loggers that the grid names;
     these tell `view` what they cannot log.
     """
