@@ -6,6 +6,7 @@ width, weighted by their images (Naeini et al. 2015; Guo et al. 2017, with 15 bi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,8 +59,28 @@ def calibration(part: Part) -> Section:
     if not part.winner_predictions:
         return Section("Calibration", [])
     found = reliability(part.winner_predictions)
+    points = _points(found)
+    chart = figure(
+        [points],
+        360,
+        x={"title": "confidence, %", "range": [-2, 102]},
+        y={"title": "accuracy, %", "range": [-2, 102]},
+        shapes=[line(MUTED, x0=0, x1=100, y0=0, y1=100)],
+    )
+    alt = f"Reliability diagram of the winner; expected calibration error {percent(found.ece)}."
+    caption = (
+        "On the line a confidence means what it says; below it the model believes itself too much."
+    )
+    return Section(
+        "Calibration",
+        [Chart(chart, "Reliability of the winner", alt, caption, is_half=True), Note(_said(found))],
+    )
+
+
+def _points(found: Reliability) -> dict[str, Any]:
+    """A dot per bin, as large as its share of the images, with the interval of its accuracy."""
     low, high = score_interval(found.accuracy, np.maximum(found.num_images, 1), np.inf)
-    points = {
+    return {
         "type": "scatter",
         "mode": "lines+markers",
         "x": rounded(100 * found.confidence),
@@ -82,21 +103,6 @@ def calibration(part: Part) -> Section:
         "customdata": [round(float(v)) for v in found.num_images],
         "hovertemplate": "says %{x:.1f} %, right %{y:.1f} %, %{customdata} images<extra></extra>",
     }
-    chart = figure(
-        [points],
-        360,
-        x={"title": "confidence, %", "range": [-2, 102]},
-        y={"title": "accuracy, %", "range": [-2, 102]},
-        shapes=[line(MUTED, x0=0, x1=100, y0=0, y1=100)],
-    )
-    alt = f"Reliability diagram of the winner; expected calibration error {percent(found.ece)}."
-    caption = (
-        "On the line a confidence means what it says; below it the model believes itself too much."
-    )
-    return Section(
-        "Calibration",
-        [Chart(chart, "Reliability of the winner", alt, caption, is_half=True), Note(_said(found))],
-    )
 
 
 def _sizes(num_images: Floats) -> Floats:

@@ -243,7 +243,7 @@ class ResultsDirectory:
     # What `report` leaves
 
     def write_report(self, content: bytes, *, of_several: bool) -> str:
-        """Keeps the report on these results, or on these and others; the path or URI where it is."""
+        """Keeps the report on these results, or on these and others; its path or URI."""
         name = COMPARISON if of_several else REPORT
         self.folder.write_bytes(name, content)
         return self.path_of(name)
