@@ -144,21 +144,3 @@ sys.exit(outcomes.exit_code)
 
 
 @pytest.mark.timeout(200)
-def test_a_process_killed_for_its_memory_is_told_as_such(tmp_path: Path) -> None:
-    write_grid(tmp_path, "axes: {lr: [1.0e-3]}\nseeds: [0, 1]\n")
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    kb = {line.partition(":")[0]: int(line.split()[1]) for line in lines}
-    threshold = 1 - (kb["MemAvailable"] - 3_000_000) / kb["MemTotal"]
-    if threshold > 0.9:
-        pytest.skip("too little memory is free to eat 3 GB of it")
-    limits = {
-        "RAY_memory_usage_threshold": f"{threshold:.3f}",
-        "RAY_memory_monitor_refresh_ms": "50",
-    }
-    run = Run(tmp_path, script=EATER, **limits)
-    assert run.wait(180) == 1, run.story
-    board = board_of(tmp_path / "r").set_index("seed")
-    assert board.loc[0, "status"] == "complete"
-    assert board.loc[1, "error_kind"] == "OutOfMemory"
-    assert board.loc[1, "num_restarts"] == 2
-    run.check_nothing_is_left()

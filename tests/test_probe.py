@@ -1,10 +1,5 @@
 """The time that `plan --probe` foresees, and the time that the sweep then takes."""
 
-import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -59,33 +54,3 @@ def test_too_many_kinds_are_refused(tmp_path: Path) -> None:
     plan = Plan(read_grid(tmp_path / "grid.yaml"), scan("toy:num=100"))
     with pytest.raises(Refused, match="30 kinds of trial"):
         probe(plan, 1, print)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", GRIDS)
-def test_the_time_foreseen_by_a_probe_is_right_within_a_quarter(tmp_path: Path, name: str) -> None:
-    grid = tmp_path / f"{name}.yaml"
-    grid.write_text(f"data: toy:num=1400\n{GRIDS[name]}")
-    foreseen = json.loads(raylab(tmp_path, "plan", grid.name, "--probe", "--json"))["time"]
-    began_s = time.monotonic()
-    raylab(tmp_path, "sweep", grid.name, "--quiet")
-    took_s = time.monotonic() - began_s
-    error = foreseen["seconds"]["mid"] / took_s - 1
-    print(f"{name}: foreseen {foreseen}, took {took_s:.1f} s, error {error:+.0%}")
-    assert abs(error) < MAX_ERROR
-
-
-def raylab(place: Path, *arguments: str) -> str:
-    """What the command prints; a cache of its own."""
-    env = {**os.environ, "RAYLAB_CACHE": str(place / "cache")}
-    env["PYTHONPATH"] = str(Path(__file__).parents[1])
-    done = subprocess.run(
-        [sys.executable, "-m", "raylab", *arguments],
-        cwd=place,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
