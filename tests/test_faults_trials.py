@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from faults import Run, board_of, write_grid
+from faults import write_grid
 from ray import cloudpickle
 from safetensors.torch import save_file
 
@@ -141,6 +141,3 @@ Sweeping.train_function = staticmethod(eat)
 outcomes = run_sweep(read_grid(Path("grid.yaml")), Options("r", quiet=True))
 sys.exit(outcomes.exit_code)
 """
-
-
-@pytest.mark.timeout(200)
