@@ -19,6 +19,7 @@ WIDE_GAP = 0.1
 LOW_TRAIN = 0.9  # of what can be learned
 BY_HEART = 0.02
 LATE_LOSS_RISE = 1.1
+WORTH_MORE_EPOCHS = 0.005
 
 
 def fit_findings(evidence: Evidence, ceiling: float = 1.0) -> list[Finding]:
@@ -87,7 +88,13 @@ def curve_findings(evidence: Evidence) -> list[Finding]:
     trend, ahead = last_trend(accuracies), extrapolate(accuracies, more)
     complete = evidence.complete
     at_end = int((complete["best_epoch"] == complete["num_epochs"]).sum())
-    climbs = "still climbs" if trend.is_rising else "no longer climbs beyond its noise"
+    is_worth_it = ahead.low > WORTH_MORE_EPOCHS
+    if trend.is_rising:
+        climbs = "still climbs"
+    elif is_worth_it:
+        climbs = "climbs on the whole, though its last epochs alone are too noisy to show it"
+    else:
+        climbs = "no longer climbs beyond its noise"
     sentence = (
         f"After {num} epochs the best config {climbs} ({signed(trend.slope, 2)} points per epoch "
         f"{span(trend.low, trend.high, 2)}); {at_end} of {len(complete)} trials were best in "
@@ -109,7 +116,7 @@ def curve_findings(evidence: Evidence) -> list[Finding]:
         "num_best_at_last_epoch": at_end,
         "num_trials": len(complete),
     }
-    severity: Severity = "warning" if ahead.low > 0.005 else "note"
+    severity: Severity = "warning" if is_worth_it else "note"
     return [Finding("curve", sentence, numbers, severity, "medium")]
 
 

@@ -6,7 +6,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, stdev
 from typing import Any
 
 from raylab.config.sweep import EPOCH_METRICS, metric_mode
@@ -31,6 +30,28 @@ class Progress:
     """The curve metric after each epoch."""
 
 
+@dataclass(slots=True)
+class Moments:
+    """Mean and spread of values as they come (Welford 1962): a view asks after every trial."""
+
+    num: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    """Sum of squared deviations from the mean."""
+
+    def add(self, value: float) -> None:
+        """One value more."""
+        self.num += 1
+        before = value - self.mean
+        self.mean += before / self.num
+        self.squares += before * (value - self.mean)
+
+    @property
+    def std(self) -> float:
+        """Of the sample; needs two values."""
+        return math.sqrt(self.squares / (self.num - 1))
+
+
 class Tally:
     """The numbers behind every view of a sweep. `fields` tell its trials apart."""
 
@@ -46,8 +67,8 @@ class Tally:
         self.best: Record | None = None
         self.begun_at = time.monotonic()
         self.epochs_settled = 0
-        self.paces: list[float] = []
-        """Seconds per planned epoch of every trial that ended in this run."""
+        self.paces = Moments()
+        """Of the seconds per planned epoch of every trial that ended in this run."""
         self.values: list[float] = []
         """The metric of complete trials, ascending."""
         self.notes: deque[str] = deque(maxlen=NUM_NOTES)
@@ -73,7 +94,7 @@ class Tally:
     def ended(self, record: Record) -> None:
         progress = self.running.pop(record.trial_id)
         self.epochs_settled += progress.config.epochs
-        self.paces.append(record.seconds / progress.config.epochs)
+        self.paces.add(record.seconds / progress.config.epochs)
         self.count(record)
 
     def note(self, text: str) -> None:
@@ -114,10 +135,11 @@ class Tally:
         mid = self.seconds_left
         if mid is None:
             return None
-        spread, ended = 0.0, len(self.paces)
-        if ended > 1 and (mean := fmean(self.paces)) > 0:
+        spread, ended = 0.0, self.paces.num
+        if ended > 1 and self.paces.mean > 0:
             remaining = max(1, self.total - sum(self.done.values()))
-            spread = Z_90 * stdev(self.paces) / mean * math.sqrt(1 / ended + 1 / remaining)
+            share = self.paces.std / self.paces.mean
+            spread = Z_90 * share * math.sqrt(1 / ended + 1 / remaining)
         return {"low": mid / (1 + spread), "mid": mid, "high": mid * (1 + spread)}
 
     @property
