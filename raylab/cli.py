@@ -9,6 +9,7 @@ from raylab.commands.audit import audit
 from raylab.commands.bench import bench
 from raylab.commands.diagnose import diagnose
 from raylab.commands.export import export
+from raylab.commands.extend import extend
 from raylab.commands.final import final
 from raylab.commands.leaderboard import leaderboard
 from raylab.commands.manifest import manifest
@@ -46,7 +47,7 @@ def root(
 
 for verb in (
     *(sweep, plan, watch, manifest, audit, leaderboard, diagnose, report, final, rerun),
-    *(predict, export, toy, bench),
+    *(extend, predict, export, toy, bench),
 ):
     app.command()(verb)
 

@@ -205,7 +205,7 @@ class ResultsDirectory:
         known = f"environments/{environment_id}.json"
         return dict(self.folder.read_json(known if environment_id else ENVIRONMENT))
 
-    # What `final` and `rerun` leave
+    # What `final`, `rerun` and `extend` leave
 
     def write_final(self, report: Mapping[str, Any]) -> None:
         """What the test split said, and how often it was asked."""
@@ -225,6 +225,10 @@ class ResultsDirectory:
     def rerun(self, trial_id: str) -> "ResultsDirectory":
         """The results directory of the trial's repetition, apart from its own files."""
         return ResultsDirectory(self.folder.child(f"reruns/{trial_id}"))
+
+    def extended(self, trial_id: str) -> "ResultsDirectory":
+        """The results directory of the trial and of what more epochs made of it."""
+        return ResultsDirectory(self.folder.child(f"extended/{trial_id}"))
 
     # What `diagnose` leaves
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from raylab import __version__
+from raylab.config.choices import did_you_mean
 from raylab.config.grid import read_grid
 from raylab.config.identity import trial_id
 from raylab.config.sweep import SweepConfig
@@ -53,6 +54,36 @@ def config_of(record: Record) -> TrialConfig:
         "run the sweep again, or rerun with that version"
     )
     raise Refused([Problem(f"trial {record.trial_id}", text)], "the results", "nothing was trained")
+
+
+def only(sweep: SweepConfig, config: TrialConfig, *, keep: int = 0) -> SweepConfig:
+    """The sweep with this one trial, on the same resources, however it once came to it."""
+    return SweepConfig(
+        name=sweep.name,
+        data=sweep.data,
+        trial=config.model_dump(mode="json", exclude={"seed"}),
+        seeds=(config.seed,),
+        metric=sweep.metric,
+        resources=sweep.resources,
+        keep=keep,
+    )
+
+
+def find_record(results: ResultsDirectory, trial: str) -> Record:
+    """The complete trial whose id begins so; Refused if there is none, or more than one."""
+    records = results.records()
+    matches = [record for record in records if record.trial_id.startswith(trial)]
+    ids = ", ".join(sorted(record.trial_id for record in matches)[:5])
+    problem = None
+    if not matches:
+        problem = f"no such trial{did_you_mean(trial, [r.trial_id for r in records])}"
+    elif len(matches) > 1:
+        problem = f"begins {len(matches)} trials ({ids}); give more of it"
+    elif matches[0].status != "complete":
+        problem = f"{matches[0].status}; only a complete trial can be repeated or extended"
+    if problem:
+        raise Refused([Problem(f"trial {trial}", problem)], "the request", "nothing was trained")
+    return matches[0]
 
 
 def check_same_data(source: Source, records: Iterable[Record], what: str) -> None:

@@ -8,16 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from raylab.config.choices import did_you_mean
-from raylab.config.sweep import SweepConfig
-from raylab.config.trial import TrialConfig
-from raylab.errors import CannotFinish, Problem, Refused
+from raylab.errors import CannotFinish
 from raylab.images.source import scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record
 from raylab.results.repetition import Repetition, compare
 from raylab.sweep.cluster import connected
-from raylab.sweep.earlier import check_same_data, config_of, read_sweep
+from raylab.sweep.earlier import check_same_data, config_of, find_record, only, read_sweep
 from raylab.sweep.lock import held
 from raylab.sweep.plan import Plan
 from raylab.sweep.progress import make_view
@@ -67,36 +64,6 @@ def run_rerun(options: RerunOptions) -> Repetition:
         (predictions_of(results, record), place.predictions(now.trial_id)),
         results.records(),
     )
-
-
-def only(sweep: SweepConfig, config: TrialConfig) -> SweepConfig:
-    """The sweep with this one trial, on the same resources, however it once came to it."""
-    return SweepConfig(
-        name=sweep.name,
-        data=sweep.data,
-        trial=config.model_dump(mode="json", exclude={"seed"}),
-        seeds=(config.seed,),
-        metric=sweep.metric,
-        resources=sweep.resources,
-        keep=0,
-    )
-
-
-def find_record(results: ResultsDirectory, trial: str) -> Record:
-    """The complete trial whose id begins so; Refused if there is none, or more than one."""
-    records = results.records()
-    matches = [record for record in records if record.trial_id.startswith(trial)]
-    ids = ", ".join(sorted(record.trial_id for record in matches)[:5])
-    problem = None
-    if not matches:
-        problem = f"no such trial{did_you_mean(trial, [r.trial_id for r in records])}"
-    elif len(matches) > 1:
-        problem = f"begins {len(matches)} trials ({ids}); give more of it"
-    elif matches[0].status != "complete":
-        problem = f"{matches[0].status}; only a complete trial can be compared"
-    if problem:
-        raise Refused([Problem(f"trial {trial}", problem)], "the request", "nothing was trained")
-    return matches[0]
 
 
 def environment_of(results: ResultsDirectory, record: Record) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from raylab.config.trial import TrialConfig
 from raylab.storage import Folder
 from raylab.training.model import build_model, normalization
 from raylab.training.precision import AMP_DTYPES, name_of
+from raylab.training.weights import DESCRIPTION
 
 WEIGHTS = "model.safetensors"
-DESCRIPTION = "model.json"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import nn
 
 from raylab.config.trial import TrialConfig
 from raylab.training.layers import freeze, freeze_batchnorm, zero_classifier
-from raylab.training.weights import load_pretrained
+from raylab.training.weights import kept_normalization, load_pretrained
 
 PLAIN_MEAN, PLAIN_STD = 0.5, 0.25
 
@@ -111,6 +111,10 @@ def _check_dropout(model: nn.Module, config: TrialConfig) -> None:
 def normalization(config: TrialConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std per channel of images in 0..1; pretrained weights expect their own."""
     known = None
+    if isinstance(config.pretrained, str):
+        kept = kept_normalization(config.pretrained)
+        if kept is not None and len(kept[0]) == config.channels:
+            return kept
     if config.pretrained is not False and config.model != "cnn":
         known = timm.get_pretrained_cfg(config.model, allow_unregistered=True)
     if known is None:

@@ -3,6 +3,7 @@
 Files are read without running code from them: safetensors, or torch's weights-only pickle.
 """
 
+import json
 from pathlib import Path
 
 import torch
@@ -14,6 +15,9 @@ from raylab.config.weights import PACKAGE, weights_digest, weights_path
 from raylab.training.layers import classifier_names, is_below, zero_classifier
 
 Weights = dict[str, torch.Tensor]
+
+DESCRIPTION = "model.json"
+"""Beside the weights of a model that raylab kept."""
 
 MAX_SHOWN = 3
 MAX_LISTED = 50
@@ -38,6 +42,17 @@ def load_pretrained(model: nn.Module, pretrained: str, digest: str, channels: in
     if pretrained.startswith(PACKAGE):
         weights = in_order(weights, model.state_dict())
     load_weights(model, weights, path, channels)
+
+
+def kept_normalization(pretrained: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and std per channel with which the weights were trained, where raylab kept them as a
+    model (see `checkpoint`); None for any other file. ValueError where there is no file.
+    """
+    description = weights_path(pretrained).parent / DESCRIPTION
+    if not description.is_file():
+        return None
+    kept = json.loads(description.read_text(encoding="utf-8"))
+    return tuple(kept["mean"]), tuple(kept["std"])
 
 
 def read_weights(path: Path) -> Weights:
