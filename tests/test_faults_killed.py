@@ -19,7 +19,7 @@ from raylab.sweep.runner import Options, run_sweep
 
 pytestmark = pytest.mark.slow
 MANY = "axes: {lr: [1.0e-2, 3.0e-3, 1.0e-3, 3.0e-4]}\nseeds: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
-NUM_KILLS = int(os.environ.get("RAYLAB_TEST_KILLS", "4"))
+NUM_KILLS = int(os.environ.get("RAYLAB_TEST_KILLS", "2"))
 # Long enough to be met in the middle, with a checkpoint after nearly every epoch.
 LONG = ("--set", "trial.epochs=150")
 ENDLESS = ("--set", "trial.epochs=10000")

@@ -168,7 +168,7 @@ def half_size_grey(images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wrong", [0.05, 0.15, 0.3, "pair"])
+@pytest.mark.parametrize("wrong", [0.15, "pair"])
 def test_noise_of_toy_faces_is_found_by_cross_validated_cnns(wrong):
     toy = toy_images(4000, 0.0 if wrong == "pair" else wrong)
     true = np.array([EMOTIONS.index(label) for label in toy.true_labels])
