@@ -195,8 +195,13 @@ def test_a_step_begins_when_all_slots_are_warm_and_the_step_before_has_ended() -
     fillers = [proposer.propose() for _ in range(3)]
     assert all(is_filler(config) for config in fillers)
     assert len({config.seed for config in fillers if config}) == 3  # none is the same trial
-    for config in fillers[:2]:
-        proposer.observe(config, 0.5)  # type: ignore[arg-type]
+    assert fillers[0]
+    assert fillers[1]
+    assert fillers[2]
+    proposer.observe(fillers[0], 0.5)
+    proposer.observe(fillers[2], 0.5)  # the warm slot's second: the other one still starts
+    assert is_filler(proposer.propose())
+    proposer.observe(fillers[1], 0.5)
     assert [proposer.propose(), proposer.propose()] == configs[:2]
     assert is_filler(proposer.propose())
     proposer.observe(configs[0], 0.5)

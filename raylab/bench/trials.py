@@ -41,13 +41,14 @@ def sweep_of(
 class StepProposer:
     """Proposes each step's trials when all of the steps before have ended.
 
-    Until then, and until every slot has run one, it proposes fillers: trials of a few
-    milliseconds. What a step measures so never shares the machine with another step.
+    Until then it proposes fillers, trials of a few milliseconds: what a step measures so never
+    shares the machine with another step. The first step waits for the fillers that came first, one
+    per slot: each of them ends when its slot's process is up.
     """
 
     def __init__(self, steps: Sequence[Step], filler: TrialConfig, num_slots: int) -> None:
         self.steps = list(steps)
-        self.num_cold = num_slots
+        self.cold = set(range(FILLER_SEED, FILLER_SEED + num_slots))
         self.fillers = (filler.model_copy(update={"seed": s}) for s in itertools.count(FILLER_SEED))
         self.waiting: list[TrialConfig] = []
         self.num_running = 0
@@ -55,7 +56,7 @@ class StepProposer:
     def propose(self) -> TrialConfig | None:
         """The next trial of the step, a filler, or None at the end."""
         while not self.waiting:
-            if self.num_running or self.num_cold > 0:
+            if self.num_running or self.cold:
                 return next(self.fillers)
             if not self.steps:
                 return None
@@ -70,7 +71,7 @@ class StepProposer:
     def observe(self, config: TrialConfig, outcome: Outcome) -> None:
         """A slot is warm when its first filler has ended; a step is over with its last trial."""
         if config.seed >= FILLER_SEED:
-            self.num_cold -= 1
+            self.cold.discard(config.seed)
         else:
             self.num_running -= 1
 
