@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 import raylab
+from raylab.api.models import best_kept, png
 from raylab.api.sweeps import SweepResults, read_any
+from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
+from raylab.images.decode import decode
 from raylab.results.directory import ResultsDirectory
+from raylab.results.record import record_from
 
 HEAVY = "print([m for m in ('ray', 'torch', 'pandas', 'pydantic', 'yaml') if m in sys.modules])"
 
@@ -92,6 +96,33 @@ def test_a_model_answers_to_paths_pictures_and_arrays_alike(finished: Path) -> N
     assert np.array_equal(model.predict(arrays).filter(like="p_").to_numpy(), probs)
     assert len(model.predict(files[0])) == len(model.predict(arrays[0])) == 1
     assert "cnn at 16 px" in repr(model)
+
+
+def test_a_picture_of_any_mode_is_decoded_as_its_file(tmp_path: Path) -> None:
+    pixels = np.arange(24 * 16 * 3, dtype=np.uint8).reshape(24, 16, 3)
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.fromarray(pixels).save(tmp_path / "phone.png", exif=turned)
+    content = (tmp_path / "phone.png").read_bytes()
+    assert np.array_equal(
+        decode(png(Image.open(tmp_path / "phone.png")), 8, 3), decode(content, 8, 3)
+    )
+    assert decode(png(Image.fromarray(pixels).convert("CMYK")), 8, 3).shape == (8, 8, 3)
+    assert decode(png(pixels[:, :1, 0]), 8, 1).shape == (8, 8, 1)  # (H, 1) is grey, not (H, W, 1)
+
+
+def test_the_best_model_is_found_without_a_grid(tmp_path: Path) -> None:
+    results = ResultsDirectory(tmp_path)
+    assert best_kept(results) is None
+    for lr, accuracy in ((0.1, 0.5), (0.2, 0.7), (0.3, 0.6)):
+        row = {"epoch": 1, "val_accuracy": accuracy, "val_loss": 1.0, "seconds": 1.0}
+        record = record_from(TrialConfig(lr=lr), "data", "split", [row], "complete", num_val=50)
+        results.add(record)
+        if accuracy != 0.7:  # its weights were not kept
+            results.checkpoint(record.trial_id).write_bytes("model.json", b"{}")
+        if accuracy == 0.6:
+            expected = record.trial_id
+    assert best_kept(results) == expected
 
 
 def test_what_is_no_image_is_refused(finished: Path, tmp_path: Path) -> None:

@@ -123,12 +123,12 @@ def test_without_a_scheduler_all_epochs_run() -> None:
 
 def test_slots_are_what_cpus_gpus_and_the_grid_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 16)
-    assert local_slots(Resources()) == 16
-    assert local_slots(Resources(cpus=3)) == 5
+    assert local_slots(Resources(), 0) == 16
+    assert local_slots(Resources(cpus=3), 0) == 5
     assert local_slots(Resources(), num_gpus=2) == 2
     assert local_slots(Resources(gpus=0.25), num_gpus=2) == 8
-    assert local_slots(Resources(max_concurrent=4)) == 4
-    assert local_slots(Resources(workers=17)) == 0
+    assert local_slots(Resources(max_concurrent=4), 0) == 4
+    assert local_slots(Resources(workers=17), 0) == 0
 
 
 @pytest.fixture
@@ -171,6 +171,16 @@ def test_the_plan_tells_time_cost_and_end_from_measured_trials(
     assert "2 at a time; from 2 measured trials on cpu" in told
     assert "USD [" in told
     assert "if it starts now" in told
+
+
+def test_the_gpus_of_this_machine_bound_the_slots_of_the_plan(
+    tmp_path: Path, earlier: ResultsDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("raylab.sweep.overview.gpus", lambda: ["NVIDIA H100, 81559 MiB, 570"])
+    plan = plan_of(tmp_path, "trial: {model: cnn, epochs: 1}\naxes: {lr: [0.1, 0.2, 0.3]}")
+    question = Question(ResultsDirectory(tmp_path / "results"), (earlier,))
+    assert overview(plan, question)["time"]["slots"] == 1
 
 
 def test_the_plan_says_what_was_never_measured(tmp_path: Path, earlier: ResultsDirectory) -> None:

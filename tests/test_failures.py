@@ -43,6 +43,12 @@ def test_what_a_trial_raises_has_a_kind(error: Exception, kind: str) -> None:
             "NodeLost",
             False,
         ),
+        (
+            "The actor 66c0 is unavailable: The actor is temporarily unavailable: RpcError: RPC "
+            "error: Socket closed rpc_code: 14. The task may or may not have been executed.",
+            "NodeLost",
+            False,
+        ),
         ("Task was killed due to the node running low on memory.", "OutOfMemory", True),
         ("Traceback …\n  File x\nray.exceptions.Odd: it broke", "Odd", True),
         ("", "unknown", True),

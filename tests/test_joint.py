@@ -24,8 +24,9 @@ def test_interval_of_single_trials_is_wilsons() -> None:
         assert (low[c], high[c]) == pytest.approx(wilson(int(right[c].sum()), 200))
 
 
-def test_perfect_family_keeps_wilsons_interval() -> None:
-    low, high = joint([family(np.ones((3, 50), bool))]).intervals()
+@pytest.mark.parametrize("num_seeds", [1, 3])
+def test_perfect_family_keeps_wilsons_interval(num_seeds: int) -> None:
+    low, high = joint([family(np.ones((num_seeds, 50), bool))]).intervals()
     assert (low[0], high[0]) == pytest.approx(wilson(50, 50))
 
 

@@ -150,6 +150,24 @@ def test_diagnose_tells_every_lever_and_judges_no_axis_twice() -> None:
     assert axis_findings(evidence, verdicts_of(evidence)) == []
 
 
+def test_zipped_axes_and_levers_of_the_split_are_judged_as_axes() -> None:
+    rows = []
+    for lr, drop_rate, share in ((0.1, 0.1, 0.2), (0.2, 0.3, 0.2), (0.1, 0.1, 0.4)):
+        for mixup in (0.0, 0.5) if share == 0.2 else (0.0,):
+            config = {"lr": lr, "drop_rate": drop_rate, "split.val": share, "mixup": mixup}
+            rows += [{**config, "seed": s, "acc": 0.6 + lr + s / 1e3} for s in range(3)]
+    frame = pd.DataFrame(rows)
+    frame["trial_id"] = frame["family_id"] = [f"t{i}" for i in range(len(frame))]
+    zipped = [{"lr": [0.1, 0.2], "drop_rate": [0.1, 0.3]}]
+    grid = {"trial": {}, "zip": zipped, "levers": [{"mixup": 0.5}, {"split.val": 0.4}]}
+    evidence = evidence_of(frame, grid)
+    assert [gain.lever for gain in lever_gains(evidence)] == ["mixup 0.5"]
+    told = " ".join(f.sentence for f in axis_findings(evidence, verdicts_of(evidence)))
+    assert "drop_rate + lr" in told
+    assert "split.val" in told
+    assert "mixup" not in told
+
+
 def test_the_next_grid_begins_where_the_levers_led() -> None:
     frame, grid = board(EFFECTS | {"sam_rho": 0.05}, noise=0.002)
     found = next_grid(

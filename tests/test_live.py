@@ -15,15 +15,17 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from raylab.cli import app
+from raylab.config.grid import read_grid
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish, Refused
-from raylab.results.directory import ResultsDirectory
+from raylab.results.directory import LOCK, ResultsDirectory
 from raylab.results.live import MAX_CURVE, Leader, RunningTrial, Snapshot, thinned
 from raylab.results.live_server import live_server
 from raylab.results.live_text import LiveTable, best_line, sparkline, summary_line
 from raylab.results.record import record_from
 from raylab.results.watching import snapshots
 from raylab.sweep.broadcast import Broadcast
+from raylab.sweep.runner import Options, run_sweep
 
 HOSTILE = "<script>alert(1)</script> [bold]lr[/bold]=0.1"
 NOW = Snapshot(
@@ -151,6 +153,25 @@ def test_a_sweep_leaves_its_last_snapshot(finished: Path) -> None:
     assert last is not None
     assert (last.sweep, last.state, last.counts) == ("finished", "ended", {"complete": 4})
     assert last.best is not None
+
+
+def test_the_last_snapshot_is_written_before_another_sweep_may_begin(
+    ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, is_locked = ResultsDirectory.write_live, {}
+
+    def watched(results: ResultsDirectory, snapshot: Snapshot) -> None:
+        is_locked[snapshot.state] = results.folder.exists(LOCK)
+        write(results, snapshot)
+
+    monkeypatch.setattr(ResultsDirectory, "write_live", watched)
+    monkeypatch.setenv("RAYLAB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "grid.yaml").write_text(
+        "data: toy:num=100\ntrial: {model: cnn, image_size: 16, epochs: 1, amp: none}\n"
+    )
+    run_sweep(read_grid(tmp_path / "grid.yaml"), Options(str(tmp_path / "results"), quiet=True))
+    assert is_locked["ended"]
+    assert not ResultsDirectory(tmp_path / "results").folder.exists(LOCK)
 
 
 def test_a_storage_that_fails_does_not_disturb_the_sweep(results: ResultsDirectory) -> None:

@@ -117,7 +117,7 @@ def test_a_logger_that_fails_is_told_once_and_the_others_hear_all(
     view.started("aaa", TrialConfig(lr=0.1))
     for epoch in range(1, 6):
         view.epoch("aaa", {"epoch": epoch, **ROW})
-    assert time.perf_counter() - began_s < 0.02  # nobody waited for them
+    assert time.perf_counter() - began_s < 0.1  # nobody waited for them: that takes 0.12
     view.close()
     assert told == ["mlflow fails and is told no more: ConnectionError: the server is away"]
     assert (loggers["mlflow"].heard, loggers["wandb"].heard) == (1, 7)

@@ -1,6 +1,7 @@
 """A webhook hears how a sweep ended, and what it does changes nothing."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -118,6 +119,30 @@ def test_a_webhook_that_is_not_there_fails_nothing(monkeypatch: pytest.MonkeyPat
         news.ended("ended")
     assert len(told) == 1
     assert "T0KEN" not in told[0]
+
+
+def test_a_webhook_that_speaks_no_http_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    told: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=babble, args=(server,))
+        thread.start()
+        with notified(f"http://127.0.0.1:{server.getsockname()[1]}/T0KEN", told.append) as news:
+            news.ended("ended")
+        thread.join()
+    with notified("http://127.0.0.1/T0 KEN", told.append) as news:
+        news.ended("ended")
+    assert told == [
+        "http://127.0.0.1 did not take the news: BadStatusLine",
+        "http://127.0.0.1 did not take the news: InvalidURL",
+    ]
+
+
+def babble(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(65_536)
+        connection.sendall(b"220 ready\r\n\r\n")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The time that `plan --probe` foresees, and the time that the sweep then takes."""
+"""How fast trials run here, from a few real steps of each kind."""
 
 from pathlib import Path
 
@@ -14,23 +14,6 @@ from raylab.sweep.probe import probe, probe_here
 from raylab.training.speed import measure
 
 TINY = {"model": "cnn", "image_size": 16, "channels": 1, "batch_size": 32, "amp": "none"}
-GRIDS = {
-    "sizes": """
-trial: {model: cnn, epochs: 8, batch_size: 64}
-axes: {image_size: [32, 48], augment: [none, light], lr: [1.0e-2, 1.0e-3]}
-""",
-    "models": """
-trial: {image_size: 32, epochs: 4, channels: 1}
-axes: {model: [cnn, resnet18], batch_size: [32, 128]}
-seeds: [0, 1]
-""",
-    "asha": """
-trial: {model: cnn, image_size: 40, epochs: 16, mixup: 0.2}
-axes: {lr: [3.0e-2, 1.0e-2, 3.0e-3, 1.0e-3, 3.0e-4, 1.0e-4], batch_size: [64, 128]}
-scheduler: {asha: {grace_epochs: 2, reduction_factor: 3}}
-""",
-}
-MAX_ERROR = 0.25
 
 
 def test_speed_is_measured_per_image_and_larger_images_take_longer() -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from raylab.config.trial import TrialConfig
 from raylab.results.durations import clock
 from raylab.results.record import Record, Status, record_from
-from raylab.sweep.progress import LiveView, LogView, QuietView
+from raylab.sweep.progress import LiveView, LogView, View, make_view
 from raylab.sweep.tally import Tally, short_name
 
 
@@ -24,7 +24,7 @@ def row(epoch: int) -> dict[str, Any]:
     return {"epoch": epoch, **measures}
 
 
-def run_three_trials(view: LogView) -> None:
+def run_three_trials(view: View) -> None:
     """One completes, one is pruned, one fails."""
     view.planned(3, [], 2, 6)
     endings: list[tuple[float, Status, dict[str, Any]]] = [
@@ -49,7 +49,7 @@ def test_log_has_one_line_per_event() -> None:
     assert "lr=0.01  val_accuracy 0.6000 [0.5020, 0.6906]" in lines[1]
     assert "1/3 trials" in lines[1]
     assert "diverged: loss became nan" in lines[3]
-    assert "3/3 trials · 0 running · 1 complete · 1 pruned · 1 failed" in lines[4]
+    assert "3/3 trials · 1 complete · 1 pruned · 1 failed" in lines[4]
     assert "best val_accuracy 0.6000" in lines[4]
 
 
@@ -79,10 +79,31 @@ def rendered(view: LiveView) -> str:
     return console.file.getvalue()
 
 
-def test_quiet_says_nothing() -> None:
+def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    run_three_trials(make_view(True, "val_accuracy", ["lr"]))
+    assert capsys.readouterr() == ("", "")
+    run_three_trials(make_view(False, "val_accuracy", ["lr"]))
+    assert "3/3 trials" in capsys.readouterr().err
+
+
+def test_an_interrupted_sweep_ends_with_nothing_running() -> None:
     sink = io.StringIO()
-    run_three_trials(QuietView(Console(file=sink), "val_accuracy", ["lr"]))
-    assert sink.getvalue() == ""
+    view = LogView(Console(file=sink, width=60), "val_accuracy", ["lr"])
+    view.planned(2, [], 1, 4)
+    view.started("aaa", TrialConfig(lr=1e-2, epochs=2))
+    view.epoch("aaa", row(1))
+    view.close()
+    last = sink.getvalue().splitlines()[-1]
+    assert "0/2 trials; no finished trial yet" in last
+
+
+def test_a_trial_that_was_started_again_draws_each_epoch_once() -> None:
+    tally = Tally("val_accuracy", ["lr"])
+    tally.planned(1, [], 1, 3)
+    tally.started("aaa", TrialConfig(lr=1e-2, epochs=3))
+    for epoch, accuracy in ((1, 0.1), (2, 0.2), (1, 0.15), (2, 0.25), (3, 0.3)):
+        tally.epoch("aaa", row(epoch) | {"val_accuracy": accuracy})
+    assert tally.snapshot().running[0].curve == (0.15, 0.25, 0.3)
 
 
 def test_best_is_the_lowest_loss_and_never_a_pruned_or_failed_trial() -> None:

@@ -21,8 +21,8 @@ from raylab.cli import app
 from raylab.errors import Refused
 from raylab.report.answer import answer
 from raylab.report.calibration import NUM_BINS, reliability
-from raylab.report.classes import confusion, shares
-from raylab.report.cost import busy_seconds
+from raylab.report.classes import confusion, recall, shares
+from raylab.report.cost import busy_seconds, timed
 from raylab.report.figures import json_of, label
 from raylab.report.ladder import rungs
 from raylab.report.markdown import markdown, plain
@@ -31,6 +31,7 @@ from raylab.report.page import page as html
 from raylab.report.palette import DARK, INK, STEPS
 from raylab.report.pictures import picture, thumbnail
 from raylab.report.report import report
+from raylab.report.wording import is_number
 
 MAX_BYTES = 8 * 10**6
 FEW = 90  # images: too few to estimate label noise, which takes seconds
@@ -94,11 +95,7 @@ def invoked(*arguments):
 
 def test_the_answer_comes_first_and_says_what_won_how_surely_and_what_next(seen):
     text = seen.text
-    places = [
-        text.index(part)
-        for part in ("What won", "Really better?", "What next", "Contents")
-        if part in text
-    ]
+    places = [text.index(part) for part in ("What won", "Really better?", "What next")]
     assert places == sorted(places)
     first = text[: text.index("Why it stops there")]
     assert "81.2 %" in first
@@ -343,8 +340,8 @@ def test_rungs_are_ashas():
     assert rungs({"scheduler": "none"}, 20) == []
 
 
-def predictions(labels, probs, classes=CLASSES):
-    ids = np.array([f"{i:06d}" for i in range(len(labels))])
+def predictions(labels, probs, classes=CLASSES, first=0):
+    ids = np.array([f"{i:06d}" for i in range(first, first + len(labels))])
     return TrialPredictions("t", ids, np.asarray(labels), tuple(classes), np.float32(probs))
 
 
@@ -368,6 +365,45 @@ def test_confusion_counts_labels_in_rows():
     assert counts[0].tolist() == [1, 1, 0, 0]
     assert shares(counts)[0].tolist() == [0.5, 0.5, 0, 0]
     assert np.isnan(shares(counts)[3]).all()
+
+
+def test_images_count_once_however_many_seeds_or_folds_validated_them():
+    probs = np.tile(np.eye(4), (5, 1))
+    labels = np.tile([0, 1, 2, 2], 5)
+    seeds = [predictions(labels, probs), predictions(labels, probs)]
+    folds = [predictions(labels, probs), predictions(labels, probs, first=20)]
+    assert recall(seeds).images.tolist() == [5, 5, 10, 0]
+    assert recall(folds).images.tolist() == [10, 10, 20, 0]
+    assert recall(folds).winner[:3].tolist() == recall(seeds).winner[:3].tolist() == [1, 1, 0.5]
+    assert recall(folds).low[0] > recall(seeds).low[0]
+    assert reliability(seeds).num_images.sum() == 20
+    assert reliability(folds).num_images.sum() == 40
+
+
+def test_a_failed_trial_makes_no_config_look_slow(tmp_path):
+    results = results_of(tmp_path)
+    add(results, 0.7, lr=1e-3, num_epochs=6, predicted=False)
+    add(results, 0.0, lr=1e-3, num_epochs=60, seed=1, status="failed", error="boom")
+    (part,) = read_parts([results.location])
+    assert timed(part)["each"].tolist() == [6.0]
+
+
+def test_what_the_locked_test_split_said_stands_with_the_answer(tmp_path):
+    results = results_of(tmp_path)
+    add(results, 0.7, lr=1e-3, predicted=False)
+    test = {"accuracy": 0.66, "accuracy_low": 0.6, "accuracy_high": 0.715, "num_images": 250}
+    results.write_final({"data_fingerprint": "data", "test": test, "scorings": 1})
+    said = "invented: locked test split 66.0 % [60.0–71.5 %] on 250 images, scored 1 time"
+    text = Seen(report([results.location])).text
+    assert text.index("Really better?") < text.index(said) < text.index("What next")
+    assert plain(said) in report([results.location], "markdown")
+    results.write_final({"data_fingerprint": "other", "test": test, "scorings": 1})
+    assert "locked test split" not in report([results.location])
+
+
+def test_true_and_false_are_sorted_as_words():
+    assert is_number(pd.Series([1, 2]))
+    assert not is_number(pd.Series([True, False]))
 
 
 def test_pauses_between_runs_are_no_wall_time():

@@ -45,6 +45,13 @@ def test_winner_without_rivals_is_not_corrected() -> None:
     assert corrected_best(alone, rng).score == pytest.approx(alone.means[0], abs=1e-9)
 
 
+def test_no_winner_is_worth_more_than_it_scored() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        scores = sweep(simulate(rng, [0.7, 0.6], 2, 60, 0.1))
+        assert corrected_best(scores, rng, 200).score <= scores.means.max()
+
+
 def test_standard_error_is_that_of_repeated_sweeps() -> None:
     rng = np.random.default_rng(0)
     found = [corrected_best(sweep(simulate(rng, [0.65] * 6, 1, 500)), rng, 400) for _ in range(100)]

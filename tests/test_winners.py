@@ -1,21 +1,31 @@
 """Which family is chosen: by the mean over its complete seeds, and told why."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from raylab.analysis.families import by_family
 from raylab.config.trial import TrialConfig
+from raylab.results.directory import ResultsDirectory
+from raylab.results.leaderboard import read
 from raylab.results.record import Record, Status, record_from
 from raylab.results.winners import ranked_families
 
 
-def ended(accuracies: list[float], seed: int, status: Status = "complete", **fields: Any) -> Record:
+def ended(
+    accuracies: list[float],
+    seed: int,
+    status: Status = "complete",
+    num_val: int = 100,
+    **fields: Any,
+) -> Record:
     config = TrialConfig.model_validate({"seed": seed, "epochs": 4, **fields})
     epochs = [
         {"epoch": n, "val_accuracy": a, "val_macro_f1": a, "val_loss": 1 - a, "train_loss": 0.1}
         for n, a in enumerate(accuracies, start=1)
     ]
-    return record_from(config, "data", "split", epochs, status, num_val=100)
+    return record_from(config, "data", "split", epochs, status, num_val=num_val)
 
 
 def test_the_best_mean_wins_not_the_best_trial() -> None:
@@ -26,6 +36,22 @@ def test_the_best_mean_wins_not_the_best_trial() -> None:
     assert second.mean == pytest.approx(0.6)
     assert first.first.config["seed"] == 0
     assert first.reasons()["seeds"] == [0, 1]
+
+
+def test_an_accuracy_over_folds_is_that_of_the_leaderboard(tmp_path: Path) -> None:
+    first, second = ({"folds": 2, "fold": fold} for fold in (0, 1))
+    records = [
+        ended([0.9], 0, num_val=10, split=first),
+        ended([0.5], 0, num_val=30, split=second),
+        ended([0.8], 1, num_val=10, split=first),
+    ]
+    results = ResultsDirectory(tmp_path)
+    for record in records:
+        results.add(record)
+    (family,) = ranked_families(records, "val_accuracy")
+    assert family.mean == pytest.approx(0.7)  # of 0.6 over two folds, and of 0.8
+    board = by_family(read([results.location]))
+    assert board["family_mean"].tolist() == pytest.approx([family.mean])
 
 
 def test_a_loss_is_better_when_it_is_less() -> None:

@@ -1,6 +1,7 @@
 """Why does it stop here: what the axes of the sweep explain, and which of them are dead."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from raylab.analysis.axes import find_axes
@@ -8,6 +9,7 @@ from raylab.analysis.effects import Effect, Predictions, interactions
 from raylab.analysis.evidence import Evidence
 from raylab.analysis.finding import Confidence, Finding, Severity, points, signed, span
 from raylab.analysis.importance import importances
+from raylab.analysis.levers import is_pulled
 from raylab.analysis.verdicts import Verdict, judge, without_copies
 
 METRIC = "compared_accuracy"
@@ -27,8 +29,8 @@ def axis_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Findi
     What only levers move is told by `lever_findings`.
     """
     if evidence.grid.get("levers"):
-        axes = {key.partition(".")[0] for key in evidence.grid.get("axes", {})}
-        verdicts = [v for v in verdicts if {f.partition(".")[0] for f in v.axis.fields} & axes]
+        of_levers = partial(is_pulled, evidence.grid)
+        verdicts = [v for v in verdicts if not all(map(of_levers, v.axis.fields))]
         return [_AXIS_TEXTS[verdict.kind](verdict, evidence) for verdict in _ordered(verdicts)]
     if not verdicts:
         text = "The trials differ in nothing but their seed; there is no axis to judge."

@@ -44,7 +44,8 @@ def show(
     for fingerprint, alike in trials.groupby("data_fingerprint", sort=False):
         names = ", ".join(alike["sweep"].unique())
         board = _one_board(alike, folders, format, top, metric, families, width)
-        boards.append(f"data {fingerprint} ({names})\n{board}")
+        gap = "\n\n" if format == "markdown" else "\n"  # else the table would be a paragraph's
+        boards.append(f"data {fingerprint} ({names}){gap}{board}")
     return "\n\n".join(boards)
 
 

@@ -18,7 +18,7 @@ from raylab.analysis.predictions import TrialPredictions, load_trial
 from raylab.errors import Problem, Refused
 from raylab.results.greedy import greedy_weights
 from raylab.results.leaderboard import differing_columns, ranked, read, sweep_folders
-from raylab.results.table import Format, render_cells
+from raylab.results.table import Format, render_cells, value_text
 
 NUM_FOLDS = 5
 NUM_REPEATS = 10
@@ -161,7 +161,7 @@ def _cells(found: Ensemble, complete: pd.DataFrame) -> pd.DataFrame:
     columns: dict[str, list[str]] = {"weight": [f"{weight:.2f}" for weight in found.weights]}
     columns["trial_id"] = list(found.trial_ids)
     for name in differing_columns(rows):
-        columns[name] = [str(value) for value in rows[name]]
+        columns[name] = [value_text(value) for value in rows[name]]
     columns["val_accuracy"] = [f"{value:.4f}" for value in rows["val_accuracy"]]
     return pd.DataFrame(columns, dtype="object")
 

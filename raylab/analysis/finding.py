@@ -15,7 +15,7 @@ class Finding:
     """One answer to a part of "why does it stop here?"."""
 
     topic: str
-    """noise, fit, curve, seeds, axes, classes, leaks, images, next."""
+    """data, leaks, labels, fit, curve, seeds, levers, axes, classes, images or next."""
     sentence: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
     """The numbers behind the sentence, by name; JSON's own types."""

@@ -83,8 +83,9 @@ class JointScores:
 
     def satterthwaite(self, variance: Floats, seed_error: Floats) -> Floats:
         """Degrees of freedom of variances of which `seed_error` was estimated with self.df."""
-        ratio = variance / np.where(seed_error > 0, seed_error, 1.0)
-        return np.where(seed_error > 0, np.maximum(self.df * ratio**2, 1.0), np.inf)
+        known = seed_error > 0  # of none, if every image was right: df is infinite then
+        ratio = np.where(known, variance / np.where(known, seed_error, 1.0), 1.0)
+        return np.where(known, np.maximum(self.df * ratio**2, 1.0), np.inf)
 
 
 def score(family_id: str, trials: Sequence[TrialPredictions]) -> FamilyScore:

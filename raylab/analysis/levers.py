@@ -1,7 +1,8 @@
 """From the trials of a one-at-a-time grid to what each lever gains over the base, in pairs.
 
 A lever is a change that is made alone (`levers:` of a grid). Its trials are paired with those of
-the base of the same seed, fold and point of the axes, on the same validation images. Two or three
+the base of the same seed, fold and point of the axes, on the same validation images: a lever that
+moves the split has no gain here, and is judged as an axis. Two or three
 seeds of one lever say next to nothing about how far seeds scatter, so that this is pooled over all
 levers; since all are measured against the same base trials, they say as much about it as fewer
 independent ones would.
@@ -20,7 +21,7 @@ from scipy.stats import norm, t
 
 from raylab.analysis.axes import REPEATS, shown
 from raylab.analysis.effects import MIN_REPEATS, Estimate, Predictions, image_error
-from raylab.config.fields import overlay
+from raylab.config.fields import overlay, root
 from raylab.config.trial import TrialConfig
 from raylab.results.leaderboard import differing_columns
 
@@ -52,11 +53,10 @@ def gains(
     frame: one row per complete trial; grid: as the sweep has written it.
     """
     base = base_values(grid)
-    axes = {key.partition(".")[0] for key in _axis_keys(grid)}
     fields = [
         name
         for name in differing_columns(frame)
-        if name not in (*REPEATS, *RESOLVED) and name.partition(".")[0] not in axes
+        if name not in (*REPEATS, *RESOLVED) and is_pulled(grid, name)
     ]
     if not fields or not base:
         return []
@@ -89,8 +89,12 @@ def lever_name(grid: Mapping[str, Any], lever: Mapping[str, Any]) -> str:
     return _changed(base_values(grid), pulled)
 
 
-def _axis_keys(grid: Mapping[str, Any]) -> list[str]:
-    return [*grid.get("axes", {}), *(key for group in grid.get("zip", []) for key in group)]
+def is_pulled(grid: Mapping[str, Any], name: str) -> bool:
+    """Whether this column says which lever was pulled: no axis, zipped or not, moves it, and it is
+    none of the split's, which decide on which images a trial is measured.
+    """
+    axes = [*grid.get("axes", {}), *(key for group in grid.get("zip", []) for key in group)]
+    return root(name) not in {"split", *map(root, axes)}
 
 
 def _changed(base: Mapping[str, Any], values: Mapping[Any, Any]) -> str:

@@ -81,6 +81,12 @@ def load_family(
     return combine(family_id, [load_trial(results, trial_id) for trial_id in trial_ids])
 
 
+def times_validated(trials: Sequence[TrialPredictions]) -> float:
+    """How often an image was validated, in the mean: every seed does it again, folds share them."""
+    ids = [trial.image_ids for trial in trials]
+    return sum(map(len, ids)) / len(np.unique(np.concatenate(ids)))
+
+
 def combine(family_id: str, trials: Sequence[TrialPredictions]) -> FamilyPredictions:
     """Means per image over the trials; ValueError if there is none or their classes differ."""
     if not trials:

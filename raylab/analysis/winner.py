@@ -32,7 +32,9 @@ def corrected_best(
     again = scores.means + _noise(scores, rng, NUM_REPEATS)
     noise = _noise(scores, rng, num_draws // 10)
     repeats = [_without_luck(means, noise) for means in again]
-    return Corrected(corrected_score(scores, rng, num_draws), float(np.std(repeats)))
+    # Without luck it is never better: what lies above is the draws' own error.
+    score = min(corrected_score(scores, rng, num_draws), float(scores.means.max()))
+    return Corrected(score, float(np.std(repeats)))
 
 
 def corrected_score(

@@ -25,7 +25,8 @@ from raylab.training.checkpoint import KeptModel
 from raylab.training.checkpoint import load_model as load_kept
 from raylab.training.predict import predict_files, predict_pixels
 
-Picture = npt.NDArray[np.uint8] | Image.Image
+PNG_MODES = ("1", "I", "I;16", "L", "LA", "P", "RGB", "RGBA")
+"""Of PIL's, those that a PNG file keeps as they are."""
 
 
 class Model:
@@ -89,10 +90,7 @@ def load_model(place: str | Path, trial: str | None = None) -> Model:
 def best_kept(results: ResultsDirectory) -> str | None:
     """Of the trials whose weights were kept, that of the best family; None = no results there."""
     kept = results.checkpoint_ids()
-    if not kept:
-        return None
-    metric = str(results.grid().get("metric", "val_accuracy"))
-    for family in ranked_families(results.records(), metric):
+    for family in ranked_families(results.records(), results.metric()) if kept else ():
         for record in family.records:
             if record.trial_id in kept:
                 return record.trial_id
@@ -115,10 +113,13 @@ def png(image: Any) -> bytes:
         if image.dtype != np.uint8 or image.ndim not in (2, 3):
             text = f"an array of {image.dtype} {image.shape}; give uint8 (H, W) or (H, W, 3)"
             raise Refused([Problem("predict", text)], "the images", "nothing was predicted")
-        image = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+        is_grey = image.ndim == 3 and image.shape[-1] == 1
+        image = Image.fromarray(image[..., 0] if is_grey else image)
     if not isinstance(image, Image.Image):
         text = f"{type(image).__name__} is no image; give paths, PIL images or uint8 arrays"
         raise Refused([Problem("predict", text)], "the images", "nothing was predicted")
+    if image.mode not in PNG_MODES:
+        image = image.convert("RGB")
     file = io.BytesIO()
-    image.save(file, "PNG")
+    image.save(file, "PNG", exif=image.getexif())  # which may say how it is to be turned
     return file.getvalue()

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from raylab.commands.exit_codes import exit_codes, terminated_as_interrupt
-from raylab.commands.leaderboard import metric_of
 from raylab.commands.options import Address, AsJson, Data, Quiet, ResultsPlace
 from raylab.commands.sweep import refuse_submission, tell_failures
 
@@ -42,7 +41,7 @@ def extend(
         with terminated_as_interrupt():
             both, outcomes = run_extend(options)
         place = both.location
-        typer.echo(show([place], "json" if as_json else "table", metric=metric_of([place])))
+        typer.echo(show([place], "json" if as_json else "table", metric=both.metric()))
         tell_failures(outcomes.records, both)
         typer.echo(both.path_of("leaderboard.parquet"), err=True)
         sys.exit(outcomes.exit_code)

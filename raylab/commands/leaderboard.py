@@ -43,15 +43,7 @@ def leaderboard(
             typer.echo(show_ensemble(results, ensemble, output))
             return
         from raylab.analysis.board import show
+        from raylab.results.directory import ResultsDirectory
 
-        typer.echo(show(results, output, top, by or metric_of(results), families))
-
-
-def metric_of(locations: list[str]) -> str:
-    """The metric by which the first sweep was run; val_accuracy where its grid is not there."""
-    from raylab.results.directory import ResultsDirectory
-
-    try:
-        return str(ResultsDirectory(locations[0]).grid().get("metric", "val_accuracy"))
-    except FileNotFoundError:
-        return "val_accuracy"
+        metric = by or ResultsDirectory(results[0]).metric()  # that of the first sweep
+        typer.echo(show(results, output, top, metric, families))

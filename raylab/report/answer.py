@@ -9,7 +9,8 @@ from raylab.report.blocks import Answer, Chart
 from raylab.report.figures import ends, figure, label, rows, spans
 from raylab.report.material import Part
 from raylab.report.palette import ACCENT, REST, TIED, TIED_KEY, WINNER
-from raylab.report.wording import count, interval, percent, shown
+from raylab.report.wording import count, interval, percent
+from raylab.results.table import value_text
 
 MAX_SHOWN = 12
 MAX_NEXT = 4
@@ -24,7 +25,7 @@ def answer(part: Part) -> Answer:
     really, why = _really(part) if is_accuracy else _unjudged(part)
     value = percent(winner["family_mean"])
     if not is_accuracy:
-        value = f"{part.metric} {shown(float(winner[part.metric]))}"
+        value = f"{part.metric} {value_text(float(winner[part.metric]))}"
     return Answer(
         winner=part.names[str(winner["family_id"])],
         value=value,
@@ -33,7 +34,7 @@ def answer(part: Part) -> Answer:
         why=why,
         then=_next(part),
         warnings=[f.sentence for f in _findings(part) if f.severity == "problem"],
-        notes=[*part.comparison.notes, *_test_scores(part)],
+        notes=_test_scores(part),
     )
 
 
@@ -66,8 +67,8 @@ def forest(part: Part) -> Chart | None:
     num = len(part.families)
     of = f"the best {len(known)} of {num:,}" if num > len(known) else f"all {num}"
     alt = (
-        f"Validation accuracy of {of} configs with 95 % intervals, from {means[0]:.1f} % down to "
-        f"{means[-1]:.1f} %."
+        f"Validation accuracy of {of} configs with 95 % intervals, from {max(means):.1f} % down "
+        f"to {min(means):.1f} %."
     )
     keys = [WINNER, TIED_KEY, ("rest", "shown to be worse, or not compared")]
     return Chart(chart, f"Accuracy with its 95 % interval, {of}", alt, keys=keys)
@@ -101,7 +102,7 @@ def _really(part: Part) -> tuple[str, str]:
         )
     if (families["num_trials"] == 1).all():
         luck += " Each config ran once: the luck of the seed is in none of this."
-    if first["status"] == "pruned":
+    if "complete" not in str(first["status"]):
         luck += " It was itself stopped early."
     if len(families) == 1:
         return "Nothing to compare", "Only one config has a result." + luck
@@ -130,13 +131,12 @@ def _next(part: Part) -> list[str]:
             f"{count(num_failed, 'trial')} failed; mend the cause (see Failures) and run the sweep "
             "again with --retry-failed."
         )
-    for sweep in part.sweeps:
-        missing = (sweep.num_planned or 0) - len(sweep.trials)
-        if missing > 0:
-            steps.append(
-                f"{sweep.name}: {count(missing, 'trial')} of {sweep.num_planned:,} have not ended; "
-                "the same command goes on."
-            )
+    steps += [
+        f"{sweep.name}: {count(sweep.num_missing, 'trial')} of {sweep.num_planned:,} have not "
+        "ended; the same command goes on."
+        for sweep in part.sweeps
+        if sweep.num_missing
+    ]
     return steps[:MAX_NEXT] or ["Nothing in these results points anywhere."]
 
 

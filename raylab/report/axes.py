@@ -9,7 +9,7 @@ import pandas as pd
 from raylab.analysis.axes import Axis
 from raylab.analysis.finding import Finding, signed, span
 from raylab.report.blocks import Block, Chart, Findings, Section
-from raylab.report.figures import ends, figure, label, line, rounded, rows, spans
+from raylab.report.figures import bars, ends, figure, label, line, rounded, rows, spans
 from raylab.report.material import Sweep
 from raylab.report.palette import ACCENT, BAND, FIELD, MUTED, REST, TIED
 
@@ -161,16 +161,8 @@ def _is_importance(finding: Finding) -> bool:
 def _importance(finding: Finding) -> Chart:
     names = list(finding.evidence)
     shares = [100 * float(finding.evidence[name]["share"]) for name in names]
-    bars = {
-        "type": "bar",
-        "orientation": "h",
-        "x": shares,
-        "y": list(range(len(names))),
-        "marker": {"color": ACCENT},
-        "hovertemplate": "%{x:.1f} %<extra></extra>",
-    }
     chart = figure(
-        [bars],
+        [bars(shares, hovertemplate="%{x:.1f} %<extra></extra>")],
         height=64 + 30 * len(names),
         x={"title": "share of the explained variance, %", "rangemode": "tozero"},
         y=rows(names),

@@ -1,7 +1,7 @@
 """What a report is made of: sections of charts, tables, pictures, findings and plain notes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import plotly.graph_objects as go
@@ -118,4 +118,5 @@ class Answer:
     """What to do next."""
     warnings: Sequence[str] = ()
     """What makes results untrue."""
-    notes: Sequence[str] = field(default_factory=tuple)
+    notes: Sequence[str] = ()
+    """What the locked test split said, where it was asked."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raylab.analysis.intervals import score_interval
-from raylab.analysis.predictions import TrialPredictions
+from raylab.analysis.predictions import TrialPredictions, times_validated
 from raylab.report.blocks import Chart, Note, Section
 from raylab.report.figures import figure, line, rounded
 from raylab.report.material import Part
@@ -33,7 +33,7 @@ class Reliability:
     accuracy: Floats
     """(B,) share of right guesses."""
     num_images: Floats
-    """(B,) images per trial."""
+    """(B,) images, one that several seeds validated counted once."""
     ece: float
     """Expected calibration error, 0..1."""
     bias: float
@@ -51,7 +51,7 @@ def reliability(trials: Sequence[TrialPredictions]) -> Reliability:
     accuracy = np.bincount(bins, right, NUM_BINS)[held] / counts[held]
     ece = float(np.average(np.abs(means - accuracy), weights=counts[held]))
     bias = float(confidence.mean() - right.mean())
-    return Reliability(means, accuracy, counts[held] / len(trials), ece, bias)
+    return Reliability(means, accuracy, counts[held] / times_validated(trials), ece, bias)
 
 
 def calibration(part: Part) -> Section:

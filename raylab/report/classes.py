@@ -1,13 +1,17 @@
-"""From stored predictions to confusion and recall per class, of the winner and of the field."""
+"""From stored predictions to confusion and recall per class, of the winner and of the field.
+
+K = classes.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from raylab.analysis.intervals import score_interval
-from raylab.analysis.predictions import TrialPredictions
+from raylab.analysis.predictions import TrialPredictions, times_validated
 from raylab.report.blocks import Block, Chart, Column, Section, Table
 from raylab.report.figures import figure, label, rounded, rows, scale, spans
 from raylab.report.material import Part
@@ -17,6 +21,22 @@ from raylab.report.wording import count, interval, percent
 MAX_TEXT_CLASSES = 10
 MAX_NAME = 20
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Per class, (K,), shares 0..1; NaN where a class has no image."""
+
+    images: Floats
+    """Validated, one that several seeds validated counted once."""
+    winner: Floats
+    low: Floats
+    """95 % interval of `winner`."""
+    high: Floats
+    precision: Floats
+    """Of the winner."""
+    field: Floats | None
+    """The median over the families; None where there are no two."""
 
 
 def confusion(trials: Sequence[TrialPredictions]) -> npt.NDArray[np.int64]:
@@ -42,18 +62,31 @@ def classes(part: Part) -> Section:
         return Section("Classes", [])
     names = trials[0].classes
     others = [t for t in part.field_predictions.values() if t[0].classes == names]
-    counts = confusion(trials)
-    own = shares(counts)
-    blocks: list[Block] = [_heatmap(own, names, "Confusion of the winner")]
-    field = None
+    blocks: list[Block] = [_heatmap(shares(confusion(trials)), names, "Confusion of the winner")]
+    median = None
     if len(others) > 1:
-        field = np.array([shares(confusion(family)) for family in others])
-        median = np.median(field, axis=0)
+        median = np.median([shares(confusion(family)) for family in others], axis=0)
         title = f"Confusion of the field (median of {len(others):,} configs)"
         blocks.append(_heatmap(median, names, title))
-    blocks.append(_recall(own, counts, field, names, len(trials)))
-    blocks.append(_recall_table(own, counts, field, names, len(trials)))
-    return Section("Classes", blocks)
+    found = recall(trials, None if median is None else np.diag(median))
+    return Section("Classes", [*blocks, _chart(found, names), _table(found, names, len(trials))])
+
+
+def recall(trials: Sequence[TrialPredictions], field: Floats | None = None) -> Recall:
+    """Of the winner's trials; field: see `Recall`."""
+    counts = confusion(trials)
+    images = counts.sum(axis=1) / times_validated(trials)
+    own, called = np.diag(shares(counts)), counts.sum(axis=0)
+    known = ~np.isnan(own)
+    low, high = score_interval(np.where(known, own, 0.5), np.maximum(images, 1), np.inf)
+    return Recall(
+        images=images,
+        winner=own,
+        low=np.where(known, low, np.nan),
+        high=np.where(known, high, np.nan),
+        precision=np.where(called > 0, np.diag(counts) / np.maximum(called, 1), np.nan),
+        field=field,
+    )
 
 
 def _heatmap(table: Floats, names: Sequence[str], title: str) -> Chart:
@@ -88,72 +121,44 @@ def _heatmap(table: Floats, names: Sequence[str], title: str) -> Chart:
     return Chart(chart, title, alt, "Per cent of the images of a label.", is_half=True)
 
 
-def _intervals(
-    own: Floats, counts: npt.NDArray[np.int64], num_trials: int
-) -> tuple[Floats, Floats, Floats]:
-    """Recall per class with its 95 % interval; trials saw the same images, which count once."""
-    recall = np.diag(own)
-    known = ~np.isnan(recall)
-    images = np.maximum(counts.sum(axis=1) / num_trials, 1)
-    low, high = score_interval(np.where(known, recall, 0.5), images, np.inf)
-    return recall, np.where(known, low, np.nan), np.where(known, high, np.nan)
-
-
-def _recall(
-    own: Floats,
-    counts: npt.NDArray[np.int64],
-    field: Floats | None,
-    names: Sequence[str],
-    num_trials: int,
-) -> Chart:
-    recall, low, high = _intervals(own, counts, num_trials)
-    traces = spans(list(100 * low), list(100 * high), [ACCENT] * len(names))
+def _chart(found: Recall, names: Sequence[str]) -> Chart:
+    traces = spans(list(100 * found.low), list(100 * found.high), [ACCENT] * len(names))
     rows_y = list(range(len(names)))
     dot = {"type": "scatter", "mode": "markers", "y": rows_y, "hovertemplate": "%{x:.1f} %"}
     mark: dict[str, Any] = {"color": ACCENT, "size": 9}
-    traces.append(dot | {"x": rounded(100 * recall), "name": "winner", "marker": mark})
-    if field is not None:
+    traces.append(dot | {"x": rounded(100 * found.winner), "name": "winner", "marker": mark})
+    keys = [WINNER]
+    if found.field is not None:
         mark = {"color": FIELD, "size": 9, "symbol": "diamond-open", "line": {"width": 2}}
-        x = rounded(100 * _median_recall(field))
-        traces.append(dot | {"x": x, "name": "field", "marker": mark})
+        traces.append(dot | {"x": rounded(100 * found.field), "name": "field", "marker": mark})
+        keys.append(("field", "the median of all configs"))
     chart = figure(
         traces,
         64 + 28 * len(names),
         x={"title": "recall, %", "range": [-2, 102]},
         y=rows(names, MAX_NAME),
     )
-    worst = int(np.nanargmin(recall))
-    alt = f"Recall per class; the winner's worst is {names[worst]}, {percent(recall[worst])}."
-    keys = [WINNER] if field is None else [WINNER, ("field", "the median of all configs")]
+    worst = int(np.nanargmin(found.winner))
+    alt = f"Recall per class; the winner's worst is {names[worst]}, {percent(found.winner[worst])}."
     return Chart(chart, "Recall per class", alt, keys=keys, is_half=True)
 
 
-def _median_recall(field: Floats) -> Floats:
-    """(K,) of the families' confusion shares (F, K, K)."""
-    median: Floats = np.median(np.diagonal(field, axis1=1, axis2=2), axis=0)
-    return median
-
-
-def _recall_table(
-    own: Floats,
-    counts: npt.NDArray[np.int64],
-    field: Floats | None,
-    names: Sequence[str],
-    num_trials: int,
-) -> Table:
-    recall, low, high = _intervals(own, counts, num_trials)
-    called = counts.sum(axis=0)
+def _table(found: Recall, names: Sequence[str], num_trials: int) -> Table:
     columns = [Column("class")]
     columns += [Column(name, True) for name in ("images", "recall", "interval", "precision")]
-    if field is not None:
+    cells = [
+        [
+            name,
+            f"{round(found.images[k]):,}",
+            percent(found.winner[k]),
+            interval(found.low[k], found.high[k]),
+            percent(found.precision[k]),
+        ]
+        for k, name in enumerate(names)
+    ]
+    if found.field is not None:
         columns.append(Column("field", True))
-        median = _median_recall(field)
-    cells = []
-    for k, name in enumerate(names):
-        precision = counts[k, k] / called[k] if called[k] else np.nan
-        images = f"{round(counts[k].sum() / num_trials):,}"
-        row = [name, images, percent(recall[k]), interval(low[k], high[k]), percent(precision)]
-        cells.append(row if field is None else [*row, percent(median[k])])
+        cells = [[*row, percent(median)] for row, median in zip(cells, found.field, strict=True)]
     note = (
         f"The winner's {count(num_trials, 'trial')} together, on validation images; 95 % "
         "intervals; field: the median recall of all configs."

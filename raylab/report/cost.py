@@ -2,12 +2,13 @@
 
 import pandas as pd
 
+from raylab.analysis.families import measured
 from raylab.report.blocks import Block, Chart, Column, Section, Table
 from raylab.report.figures import figure, label, rounded
 from raylab.report.material import Part, Sweep
 from raylab.report.palette import ACCENT, REST, TIED, TIED_KEY, WINNER
-from raylab.report.wording import count, duration, number, percent
-from raylab.results.table import BLANK
+from raylab.report.wording import count, duration, percent
+from raylab.results.table import BLANK, number_text
 
 MAX_POINTS = 500
 
@@ -48,7 +49,7 @@ def _totals(part: Part) -> Table:
                 duration(float(trials["seconds"].sum())),
                 duration(float(trials["seconds"].median())),
                 duration(busy) if busy else BLANK,
-                number(trials["train_images_per_s"].median(), 0),
+                number_text(trials["train_images_per_s"].median(), 0),
                 _dollars(sweep, busy),
             ]
         )
@@ -65,14 +66,17 @@ def _dollars(sweep: Sweep, busy: float) -> str:
     return BLANK if price is None else f"${busy / 3600 * price:,.2f}"
 
 
-def _measured(part: Part) -> pd.DataFrame:
-    known = part.families[part.families["family_mean"].notna() & (part.families["seconds"] > 0)]
-    return known.assign(each=known["seconds"] / known["num_trials"].clip(lower=1))
+def timed(part: Part) -> pd.DataFrame:
+    """The measured families, and in `each` the mean seconds of the trials that measured them."""
+    trials = measured(part.trials.drop_duplicates("trial_id"))
+    each = trials.groupby("family_id")["seconds"].mean()
+    families = part.families.assign(each=part.families["family_id"].map(each))
+    return families[families["family_mean"].notna() & (families["each"] > 0)]
 
 
 def _cheapest(part: Part) -> str:
     """Whether one that may be the best as well takes less time."""
-    known = _measured(part)
+    known = timed(part)
     tied = known[known["tied"] == "yes"]
     if len(tied) < 2:
         return ""
@@ -88,7 +92,7 @@ def _cheapest(part: Part) -> str:
 
 
 def _against_accuracy(part: Part) -> Chart | None:
-    known = _measured(part).head(MAX_POINTS)
+    known = timed(part).head(MAX_POINTS)
     if len(known) < 3:
         return None
     colours = [

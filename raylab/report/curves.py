@@ -53,7 +53,8 @@ def _chart(
         traces += [_training(rows) for rows in own]
     chart = figure(traces, 320, x=_epoch_axis(part), y={})
     end = groups[coloured[0]][name].dropna()
-    last = "" if end.empty else f"; the winner ends at {_value(float(end.iloc[-1]), factor)}"
+    is_known = best_family is not None and len(end)
+    last = f"; the winner ends at {_value(float(end.iloc[-1]), factor)}" if is_known else ""
     what = title[:1].upper() + title[1:]
     alt = f"{what} over the epochs of {count(len(ranked), 'trial')}{last}."
     keys = [WINNER, TIED_KEY, ("rest", "the rest")]

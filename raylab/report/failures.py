@@ -11,14 +11,13 @@ MAX_CHARS = 400
 
 
 def causes(part: Part) -> pd.DataFrame:
-    """One row per cause, the most frequent first: error_kind, error, num, trial_id, sweep."""
+    """One row per cause, the most frequent first: error_kind, cause, num, trial_id, sweep."""
     failed = part.trials[part.trials["status"] == "failed"]
     told = failed["error"].fillna("no cause was recorded").astype(str)
     first = told.str.split("\n").str[0].str.split(" (log: ", regex=False).str[0]
     grouped = failed.assign(error_kind=failed["error_kind"].fillna("unknown"), cause=first)
     found = grouped.groupby(["error_kind", "cause"], sort=False).agg(
         num=("trial_id", "size"),
-        error=("error", "first"),
         trial_id=("trial_id", "first"),
         sweep=("sweep", "first"),
     )

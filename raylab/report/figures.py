@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from raylab.report.palette import INK, MUTED, PAPER, RULE, STEPS
+from raylab.report.palette import ACCENT, INK, MUTED, PAPER, RULE, STEPS
 
 FONT = (
     "system-ui, -apple-system, 'Segoe UI', Roboto, 'Apple SD Gothic Neo', 'Malgun Gothic', "
@@ -98,6 +98,18 @@ def spans(lows: Sequence[float], highs: Sequence[float], colours: Sequence[str])
         for i, (low, high) in enumerate(zip(lows, highs, strict=True))
         if not math.isnan(low)
     ]
+
+
+def bars(lengths: Sequence[float], **more: Any) -> dict[str, Any]:
+    """A bar per row."""
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "x": list(lengths),
+        "y": list(range(len(lengths))),
+        "marker": {"color": ACCENT},
+        **more,
+    }
 
 
 def ends(values: Iterable[float]) -> list[float]:

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from raylab.report.blocks import Chart, Section
-from raylab.report.figures import figure, rows
+from raylab.report.figures import bars, figure, rows
 from raylab.report.material import Sweep
-from raylab.report.palette import ACCENT
 from raylab.report.wording import count
 
 
@@ -19,19 +18,15 @@ def ladder(sweep: Sweep) -> Section:
     longest = int(trials["num_epochs"].max())
     steps = rungs(sweep.grid, longest) or sorted(trials["num_epochs"].astype(int).unique())
     reached = [int((trials["num_epochs"] >= rung).sum()) for rung in steps]
-    bars = {
-        "type": "bar",
-        "orientation": "h",
-        "x": reached,
-        "y": list(range(len(steps))),
-        "text": [f"{num:,}" for num in reached],
-        "textposition": "outside",
-        "cliponaxis": False,
-        "marker": {"color": ACCENT},
-        "hovertemplate": "%{x} trials<extra></extra>",
-    }
+    drawn = bars(
+        reached,
+        text=[f"{num:,}" for num in reached],
+        textposition="outside",
+        cliponaxis=False,
+        hovertemplate="%{x} trials<extra></extra>",
+    )
     chart = figure(
-        [bars],
+        [drawn],
         height=64 + 34 * len(steps),
         x={"title": "trials that reached the rung", "rangemode": "tozero"},
         y=rows([f"epoch {rung}" for rung in steps]),

@@ -1,13 +1,13 @@
 """From ranked families, or trials, to the table that can be sorted and filtered."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
-
-import pandas as pd
 
 from raylab.report.blocks import Column, Section, Table
 from raylab.report.material import Part
-from raylab.report.wording import interval, number, percent, rows_of, shown
+from raylab.report.wording import interval, is_number, percent, rows_of
+from raylab.results.table import number_text, value_text
 
 MAX_ROWS = 2_000
 """More rows than anyone scrolls would make the file heavy; the Parquet file has them all."""
@@ -24,7 +24,7 @@ def leaderboard(part: Part) -> Section:
         notes.append(f"{hidden:,} more are in leaderboard.parquet only")
     table = Table(
         title="Leaderboard",
-        columns=[Column(name, is_number) for name, is_number, _ in columns],
+        columns=[Column(name, is_numeric) for name, is_numeric, _ in columns],
         rows=[[cell(row) for _, _, cell in columns] for row in rows],
         is_sortable=True,
         notes=notes,
@@ -40,26 +40,28 @@ def _columns(part: Part) -> list[tuple[str, bool, Any]]:
     columns: list[tuple[str, bool, Any]] = [("#", True, lambda row: str(row["rank"]))]
     if len(part.sweeps) > 1:
         columns.append(("sweep", False, lambda row: str(row["sweep"])))
-    for name in part.fields:
-        is_number = pd.api.types.is_numeric_dtype(families[name])
-        columns.append((name, is_number, lambda row, name=name: shown(row[name])))
+    columns += [(name, is_number(families[name]), partial(_field, name)) for name in part.fields]
     mean = "mean accuracy, %" if has_several else "accuracy, %"
     columns.append((mean, True, lambda row: percent(row["family_mean"], 2).removesuffix(" %")))
     columns.append(("95 % interval", True, _bare_interval))
     if families["tied"].notna().any():
-        columns.append(("tied", False, lambda row: shown(row["tied"])))
+        columns.append(("tied", False, lambda row: value_text(row["tied"])))
     if has_several:
-        columns.append(("std", True, lambda row: number(row["family_std"], 4)))
+        columns.append(("std", True, lambda row: number_text(row["family_std"], 4)))
         columns.append(("seeds", True, lambda row: str(row["num_seeds"])))
     if (families["num_folds"] > 1).any():
         columns.append(("folds", True, lambda row: str(row["num_folds"])))
-    columns.append(("macro F1", True, lambda row: number(row["val_macro_f1"], 3)))
+    columns.append(("macro F1", True, lambda row: number_text(row["val_macro_f1"], 3)))
     if part.metric not in ("val_accuracy", "val_macro_f1", "seconds", *part.fields):
-        columns.append((part.metric, True, lambda row: number(row[part.metric], 4)))
-    columns.append(("seconds", True, lambda row: number(row["seconds"], 1)))
+        columns.append((part.metric, True, lambda row: number_text(row[part.metric], 4)))
+    columns.append(("seconds", True, lambda row: number_text(row["seconds"], 1)))
     columns.append(("status", False, lambda row: str(row["status"])))
     columns.append(("family", False, lambda row: str(row["family_id"])))
     return columns
+
+
+def _field(name: str, row: dict[str, Any]) -> str:
+    return value_text(row[name])
 
 
 def _bare_interval(row: dict[str, Any]) -> str:

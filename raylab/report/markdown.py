@@ -36,9 +36,11 @@ def _part(part: Part) -> Iterator[str]:
     yield ""
     yield f"Really better? **{found.really}.** {plain(found.why)}"
     yield ""
+    for note in found.notes:
+        yield from [plain(note), ""]
     for warning in found.warnings:
-        yield f"> **✗** {plain(warning)}"
-    yield from ["", "Next:", "", *(f"- {plain(step)}" for step in found.then), ""]
+        yield from [f"> **✗** {plain(warning)}", ""]
+    yield from ["Next:", "", *(f"- {plain(step)}" for step in found.then), ""]
     yield from _table(part)
     for sweep in part.sweeps:
         if sweep.diagnosis is None:

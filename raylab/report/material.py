@@ -45,6 +45,11 @@ class Sweep:
     num_planned: int | None
     """Of the whole sweep; None where that is not known, or some learned from other data."""
 
+    @property
+    def num_missing(self) -> int:
+        """Planned trials that have not ended; 0 where it is not known what was planned."""
+        return max(0, (self.num_planned or 0) - len(self.trials))
+
 
 @dataclass(frozen=True)
 class Part:

@@ -73,14 +73,13 @@ def page(parts: Sequence[Part], now: datetime | None = None) -> str:
 
 
 def summary(part: Part) -> str:
-    """How much there is: `30 trials: 28 complete, 2 failed, 1,400 images, 3 h of training`."""
+    """How much there is: `30 trials: 28 complete, 2 failed · 3 h 0 min of training`."""
     statuses = part.trials["status"].value_counts()
     told = ", ".join(f"{num:,} {status}" for status, num in statuses.items())
     trials = count(len(part.trials), "trial")
     spent = duration(float(part.trials["seconds"].sum()))
-    planned = sum(sweep.num_planned or 0 for sweep in part.sweeps)
-    left = planned - len(part.trials)
-    more = f", {left:,} of {planned:,} to come" if left > 0 else ""
+    left = sum(sweep.num_missing for sweep in part.sweeps)
+    more = f", {left:,} to come" if left else ""
     return f"{trials}: {told}{more} · {spent} of training"
 
 

@@ -17,7 +17,8 @@ from raylab.report.blocks import Chart, Section
 from raylab.report.figures import figure, label
 from raylab.report.material import Part
 from raylab.report.palette import ACCENT, FAINT, MUTED, REST, RULE, TIED, TIED_KEY, WINNER
-from raylab.report.wording import count, shown
+from raylab.report.wording import count, is_number
+from raylab.results.table import value_text
 
 NUM_COLOURED = 20
 NUM_GREY = 250
@@ -76,14 +77,13 @@ def parallel(part: Part) -> Section:
 
 
 def _scale(name: str, column: "pd.Series[Any]") -> _Scale:
-    is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    if is_number and column.nunique() > MAX_TICKS:
+    if is_number(column) and column.nunique() > MAX_TICKS:
         return _numeric(name, column.astype(float))
-    codes, levels = pd.factorize(column, sort=is_number, use_na_sentinel=False)
+    codes, levels = pd.factorize(column, sort=is_number(column), use_na_sentinel=False)
     top = max(len(levels) - 1, 1)
     shift = SPREAD * AROUND[np.arange(len(column)) % len(AROUND)] / max(len(levels), 3)
     step = -(-len(levels) // MAX_TICKS)
-    ticks = tuple((i / top, shown(level)) for i, level in enumerate(levels) if i % step == 0)
+    ticks = tuple((i / top, value_text(level)) for i, level in enumerate(levels) if i % step == 0)
     return _Scale(name, codes / top + shift, ticks)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from raylab.results.table import BLANK
+from raylab.results.table import BLANK, value_text
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 
@@ -20,18 +20,6 @@ def interval(low: Any, high: Any, digits: int = 1) -> str:
     if pd.isna(low) or pd.isna(high):
         return ""
     return f"{100 * float(low):.{digits}f}–{100 * float(high):.{digits}f} %"
-
-
-def number(value: Any, digits: int) -> str:
-    """So many digits behind the point."""
-    return BLANK if pd.isna(value) else f"{float(value):.{digits}f}"
-
-
-def shown(value: Any) -> str:
-    """A field's value."""
-    if pd.isna(value):
-        return BLANK
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def duration(seconds: float) -> str:
@@ -54,6 +42,11 @@ def count(num: int, noun: str) -> str:
     return f"{num:,} {plural}"
 
 
+def is_number(column: "pd.Series[Any]") -> bool:
+    """Whether a column holds numbers; True and False are none."""
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A frame's rows, each by its columns' names."""
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
@@ -67,8 +60,8 @@ def config_text(row: Mapping[str, Any], fields: Sequence[str], sweep: bool = Fal
     parts = [f"{name} {_short(row[name])}" for name in fields]
     if sweep:
         parts.insert(0, str(row["sweep"]))
-    return ", ".join(parts) or f"model {shown(row.get('model'))}"
+    return ", ".join(parts) or f"model {value_text(row.get('model'))}"
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else shown(value)
+    return f"{value:.4g}" if isinstance(value, float) else value_text(value)

@@ -193,6 +193,13 @@ class ResultsDirectory:
         """The resolved grid; FileNotFoundError if none was written yet."""
         return dict(yaml.safe_load(self.folder.read_bytes(GRID)))
 
+    def metric(self) -> str:
+        """What ranks the trials, as the grid says; val_accuracy where none was written."""
+        try:
+            return str(self.grid().get("metric", "val_accuracy"))
+        except FileNotFoundError:
+            return "val_accuracy"
+
     def write_environment(self, environment: Mapping[str, Any]) -> str:
         """Keeps versions, hardware and git state as the latest, and under the id it returns."""
         environment_id = digest(dict(environment))

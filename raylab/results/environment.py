@@ -37,7 +37,7 @@ def environment(folder: Path | None = None) -> dict[str, Any]:
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
         "memory_bytes": _memory_bytes(),
-        "gpus": _gpus(),
+        "gpus": gpus(),
         "git_sha": git_sha(folder),
         "git_diff": None if diff is None else diff[:MAX_DIFF_CHARS],
     }
@@ -122,8 +122,8 @@ def _memory_bytes() -> int | None:
         return None
 
 
-def _gpus() -> list[str]:
-    """One line per GPU: name, memory, driver."""
+def gpus() -> list[str]:
+    """One line per NVIDIA GPU of this machine: name, memory, driver; loads no torch."""
     query = "--query-gpu=name,memory.total,driver_version"
     text = _output(["nvidia-smi", query, "--format=csv,noheader"])
     return [] if text is None else [line.strip() for line in text.splitlines() if line.strip()]

@@ -86,12 +86,12 @@ def _cells(board: pd.DataFrame, differing: Sequence[str], metric: str) -> pd.Dat
     rows = _rows(board)
     columns["val_accuracy [95 %]"] = [_accuracy(row, "val_accuracy") for row in rows]
     if "tied" in board and board["tied"].notna().any():
-        columns["tied"] = [_value(mark) for mark in board["tied"]]
-    columns["macro_f1"] = [_number(row["val_macro_f1"], 3) for row in rows]
+        columns["tied"] = [value_text(mark) for mark in board["tied"]]
+    columns["macro_f1"] = [number_text(row["val_macro_f1"], 3) for row in rows]
     if metric not in ("val_accuracy", "val_macro_f1", "seconds", *differing):
-        columns[metric] = [_number(row[metric], 4) for row in rows]
-    columns["epoch"] = [f"{_value(row['best_epoch'])}/{row['num_epochs']}" for row in rows]
-    columns["seconds"] = [_number(row["seconds"], 1) for row in rows]
+        columns[metric] = [number_text(row[metric], 4) for row in rows]
+    columns["epoch"] = [f"{value_text(row['best_epoch'])}/{row['num_epochs']}" for row in rows]
+    columns["seconds"] = [number_text(row["seconds"], 1) for row in rows]
     columns["status"] = [_status(row) for row in rows]
     return pd.DataFrame(columns, dtype="object")
 
@@ -101,16 +101,16 @@ def _family_cells(board: pd.DataFrame, differing: Sequence[str], metric: str) ->
     columns = _leading_cells(board, differing)
     rows = _rows(board)
     columns["mean accuracy [95 %]"] = [_accuracy(row, "family", "_mean") for row in rows]
-    columns["std"] = [_number(row["family_std"], 4) for row in rows]
+    columns["std"] = [number_text(row["family_std"], 4) for row in rows]
     columns["seeds"] = [str(row["num_seeds"]) for row in rows]
     if (board["num_folds"] > 1).any():
         columns["folds"] = [str(row["num_folds"]) for row in rows]
     if board["tied"].notna().any():
-        columns["tied"] = [_value(mark) for mark in board["tied"]]
-    columns["macro_f1"] = [_number(row["val_macro_f1"], 3) for row in rows]
+        columns["tied"] = [value_text(mark) for mark in board["tied"]]
+    columns["macro_f1"] = [number_text(row["val_macro_f1"], 3) for row in rows]
     if metric not in ("val_accuracy", "val_macro_f1", "seconds", *differing):
-        columns[metric] = [_number(row[metric], 4) for row in rows]
-    columns["seconds"] = [_number(row["seconds"], 1) for row in rows]
+        columns[metric] = [number_text(row[metric], 4) for row in rows]
+    columns["seconds"] = [number_text(row["seconds"], 1) for row in rows]
     columns["status"] = [str(row["status"]) for row in rows]
     return pd.DataFrame(columns, dtype="object")
 
@@ -120,7 +120,7 @@ def _leading_cells(board: pd.DataFrame, differing: Sequence[str]) -> dict[str, l
     columns = {"#": [str(rank) for rank in board["rank"]]}
     if "sweep" in board and board["sweep"].nunique() > 1:
         columns["sweep"] = [str(name) for name in board["sweep"]]
-    return columns | {name: [_value(value) for value in board[name]] for name in differing}
+    return columns | {name: [value_text(value) for value in board[name]] for name in differing}
 
 
 def _rows(board: pd.DataFrame) -> list[dict[str, Any]]:
@@ -175,11 +175,13 @@ def _status(row: dict[str, Any]) -> str:
     return str(row["status"]) if pd.isna(kind) else f"{row['status']}: {kind}"
 
 
-def _number(value: Any, digits: int) -> str:
+def number_text(value: Any, digits: int) -> str:
+    """So many digits behind the point."""
     return BLANK if pd.isna(value) else f"{float(value):.{digits}f}"
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A field's value, or a mark."""
     if pd.isna(value):
         return BLANK
     return f"{value:g}" if isinstance(value, float) else str(value)

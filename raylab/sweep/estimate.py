@@ -151,7 +151,7 @@ def split_counts(plan: Plan) -> Callable[[SplitConfig], tuple[int, int]]:
     return counts
 
 
-def local_slots(resources: Resources, num_gpus: int = 0) -> int:
+def local_slots(resources: Resources, num_gpus: int) -> int:
     """Trials side by side on this machine alone; 0 if not even one fits."""
     each = resources.workers * resources.cpus
     slots = (os.cpu_count() or 1) // each

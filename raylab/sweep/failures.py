@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ray.exceptions import RayError
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from ray.train import WorkerGroupError
 
 from raylab.errors import CannotWrite
@@ -29,9 +30,12 @@ _OF_WEIGHTS = ("weights file ", "package ", "pretrained: ")
 
 # In Ray's own words, since a lost process leaves no exception.
 _NODE_LOST = re.compile(r"node (has )?died|node.{0,40}(was|is) (preempted|drained|dead)", re.I)
+_OUT_OF_REACH = re.compile(r"actor .{0,80}is (temporarily )?unavailable", re.I)
 _OUT_OF_MEMORY = re.compile(r"low on memory|out.of.memory|OutOfMemory|can't allocate memory", re.I)
 _PROCESS_DIED = re.compile(r"actor (died|is dead)|worker.{0,30}died|ActorDied", re.I)
 _EXCEPTION = re.compile(r"^(?:[\w.]+\.)?([A-Z]\w+)(?:: (.*))?$")
+
+_task_failed = RayActorManager._actor_task_failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ def failure_in(story: str) -> Failure:
         return Failure(CannotWrite.__name__, "\n".join(told))
     if _NODE_LOST.search(story):
         return Failure(NODE_LOST, "the node of the trial was lost")
+    if _OUT_OF_REACH.search(story):  # Ray says so of a node that it has not missed yet
+        return Failure(NODE_LOST, "the node of the trial cannot be reached")
     if _OUT_OF_MEMORY.search(story):
         text = next(line for line in lines if _OUT_OF_MEMORY.search(line))
         return Failure(OUT_OF_MEMORY, text[:500])
@@ -91,6 +97,20 @@ def last_story(trial: Any) -> str:
         return ""
     text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
     return text.rpartition("Failure # ")[2].partition("\n")[2]
+
+
+def survive_memory_kills() -> None:
+    """Let Tune take a process that Ray killed for its memory as one that died.
+
+    Ray 2.60 tells this by an error that Tune does not know: it would end all other trials, too.
+    """
+
+    def task_failed(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            exception = RayActorError(error_msg=str(exception))
+        _task_failed(self, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = task_failed  # type: ignore[method-assign]
 
 
 def breaks_process(error: Exception) -> bool:

@@ -30,7 +30,7 @@ from raylab.results.winners import Family, ranked_families
 from raylab.sweep.cluster import connected
 from raylab.sweep.earlier import check_same_data, config_of, read_sweep
 from raylab.sweep.lock import held
-from raylab.sweep.progress import LogView, QuietView
+from raylab.sweep.progress import LogView, View, Views
 from raylab.sweep.retrain import Job, Retrained, retrain_all, variants_of, write_model
 from raylab.sweep.shards import Images
 from raylab.sweep.tally import short_name
@@ -85,7 +85,9 @@ def retrain_and_score(
     sweep: SweepConfig, results: ResultsDirectory, options: FinalOptions
 ) -> dict[str, Any]:
     """`run_final` once nobody else writes in the results directory."""
-    view = (QuietView if options.quiet else LogView)(Console(stderr=True), "val_accuracy", ())
+    view: View = Views()
+    if not options.quiet:
+        view = LogView(Console(stderr=True), "val_accuracy", ())
     check_not_scored(results, options)
     source = scan(sweep.data)
     families = candidates(results, source, sweep.metric, options)

@@ -9,8 +9,9 @@ from raylab.results.card import About, model_card
 from raylab.results.directory import GRID, ResultsDirectory
 from raylab.results.record import Record
 from raylab.storage import Folder
-from raylab.training.checkpoint import DESCRIPTION, KeptModel
+from raylab.training.checkpoint import KeptModel
 from raylab.training.export import preprocessing
+from raylab.training.weights import DESCRIPTION
 
 MAX_LISTED = 10
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
@@ -45,7 +46,7 @@ class Webhook:
         """Sends it; a webhook that does not take it is told of, and nothing more."""
         try:
             persistently(lambda: self._post_once(news))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             reason = getattr(error, "reason", None) or type(error).__name__
             code = f"{error.code} " if hasattr(error, "code") else ""
             tell(f"{self.shown} did not take the news: {code}{reason}")

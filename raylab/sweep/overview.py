@@ -13,6 +13,7 @@ from raylab.config.trial import TrialConfig
 from raylab.images.cache import cache_folder, is_prepared, variant_folder
 from raylab.images.sample import Sampled, sample
 from raylab.results.directory import ResultsDirectory
+from raylab.results.environment import gpus
 from raylab.results.record import Record
 from raylab.storage import Folder
 from raylab.sweep.estimate import Estimate, Measured, estimate, local_slots
@@ -134,7 +135,7 @@ def time_of(
         measured = measured_trials((question.results, *question.reuse), resources.workers)
     if measured is None:
         return {"unknown": "unknown: nothing was measured yet; --probe trains a few steps"}
-    slots = question.slots or local_slots(resources)
+    slots = question.slots or local_slots(resources, len(gpus()))
     if not slots:
         return {"unknown": "unknown: not one trial fits here; --slots says how many run at once"}
     foreseen = estimate(plan, waiting(plan, num_waiting, done), measured, slots, prepare)

@@ -30,7 +30,7 @@ class View(Protocol):
 
 
 class Views:
-    """Several views of one sweep, each told of every event in turn."""
+    """Any number of views of one sweep, each told of every event in turn."""
 
     def __init__(self, *views: View) -> None:
         self.views = views
@@ -121,6 +121,7 @@ class LogView:
     def close(self) -> None:
         if not self.tally.total:  # refused before the trials were planned
             return
+        self.tally.close()
         snapshot = self.tally.snapshot()
         self.line(f"{summary_line(snapshot)}; {best_line(snapshot)}")
 
@@ -158,18 +159,13 @@ class LiveView(LogView):
         super().close()
 
 
-class QuietView(LogView):
-    """Only failures."""
-
-    def line(self, text: str) -> None:
-        """Nothing is printed."""
-
-
 def make_view(quiet: bool, metric: str, fields: Sequence[str], sweep: str = "") -> View:
-    """The view that fits: quiet, live on a terminal, else (in notebooks too) a line per event."""
-    console = Console(stderr=True, force_jupyter=False)
+    """The view that fits: live on a terminal, else (in notebooks too) a line per event; none at
+    all where quiet is asked for.
+    """
     if quiet:
-        return QuietView(console, metric, fields, sweep)
+        return Views()
+    console = Console(stderr=True, force_jupyter=False)
     if console.is_terminal and not console.is_dumb_terminal:
         return LiveView(console, metric, fields, sweep)
     return LogView(console, metric, fields, sweep)

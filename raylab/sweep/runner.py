@@ -1,9 +1,9 @@
 """The sweep itself: plan, prepare the images, run the trials on Ray Tune, gather the records."""
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -28,6 +28,7 @@ from raylab.storage import cannot_write
 from raylab.sweep.broadcast import Broadcast
 from raylab.sweep.cluster import Capacity, Slot, connected, image_memory_bytes, slot_for
 from raylab.sweep.collector import Collector, outcome_of
+from raylab.sweep.failures import survive_memory_kills
 from raylab.sweep.lock import held
 from raylab.sweep.logged import LoggedView, check_loggers
 from raylab.sweep.metrics import MeteredView
@@ -78,16 +79,16 @@ def run_sweep(sweep: SweepConfig, options: Options) -> Outcomes:
     check_loggers(sweep)
     results = ResultsDirectory(options.results)
     plan = Plan(sweep, scan(sweep.data))
-    view = make_view(options.quiet, sweep.metric, plan.fields, sweep.name)
-    try:
+    with ExitStack() as stack:
+        view: View = make_view(options.quiet, sweep.metric, plan.fields, sweep.name)
+        stack.enter_context(closing(view))
         view.note(f"{sweep.name}: {plan.source.table.num_rows:,} images, {plan.num_trials} trials")
-        with held(results):
-            view = Views(view, Broadcast(results, sweep.name, sweep.metric, plan.fields))
-            with connected(options.address) as capacity:
-                view = Views(view, *trackers(plan, results, options, view))
-                return Sweeping(plan, results, options, view, capacity).run()
-    finally:
-        view.close()
+        stack.enter_context(held(results))  # whoever writes in the results closes before it
+        broadcast = Broadcast(results, sweep.name, sweep.metric, plan.fields)
+        view = Views(view, stack.enter_context(closing(broadcast)))
+        capacity = stack.enter_context(connected(options.address))
+        others = [stack.enter_context(closing(t)) for t in trackers(plan, results, options, view)]
+        return Sweeping(plan, results, options, Views(view, *others), capacity).run()
 
 
 def trackers(plan: Plan, results: ResultsDirectory, options: Options, view: View) -> Iterator[View]:
@@ -303,6 +304,7 @@ class Sweeping:
     def tune(self, shared: Shared, queue: TrialQueue, collector: Collector) -> None:
         """Hand the queue to Ray Tune and return when it is empty."""
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is a KeyboardInterrupt here
+        survive_memory_kills()
         trainable = ray.tune.with_parameters(self.train_function, shared=shared)
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(trainable, resources_of(self.slot)),
@@ -336,7 +338,7 @@ class Sweeping:
                 "goes on from there."
             ) from error
         finally:
-            with contextlib.suppress(OSError):  # interrupted trials may still be writing there
+            with suppress(OSError):  # interrupted trials may still be writing there
                 self.results.delete_scratch()
 
 

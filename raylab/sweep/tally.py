@@ -89,6 +89,8 @@ class Tally:
     def epoch(self, trial_id: str, row: Mapping[str, Any]) -> None:
         progress = self.running[trial_id]
         progress.row = row
+        # A trial that was started again may repeat epochs.
+        del progress.values[row["epoch"] - 1 :]
         progress.values.append(float(row[self.curve_metric]))
 
     def ended(self, record: Record) -> None:
@@ -101,7 +103,9 @@ class Tally:
         self.notes.append(text)
 
     def close(self) -> None:
+        """What still ran was interrupted."""
         self.state = "ended"
+        self.running.clear()
 
     def count(self, record: Record) -> None:
         """One more trial that has ended, now or earlier."""

@@ -6,6 +6,7 @@ import sys
 # From glibc's malloc.h; other systems' allocators keep freed blocks anyway.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 NEVER = 2**31 - 1  # bytes
+MOST_OF_OLD = 32 * 2**20  # bytes; glibc before 2.35 refuses a higher M_MMAP_THRESHOLD
 
 
 def keep_freed_memory() -> None:
@@ -17,7 +18,8 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
-            libc.mallopt(M_MMAP_THRESHOLD, NEVER)
+            if not libc.mallopt(M_MMAP_THRESHOLD, NEVER):
+                libc.mallopt(M_MMAP_THRESHOLD, MOST_OF_OLD)
             libc.mallopt(M_TRIM_THRESHOLD, NEVER)
 
 
