@@ -17,7 +17,7 @@ from raylab.images.prepare import (
 )
 from raylab.images.source import scan
 from raylab.images.toy import write_folder
-from raylab.images.variant import variant_id
+from raylab.images.variant import Format, variant_id
 from raylab.storage import Folder
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -46,7 +46,7 @@ def ignore(done, total):
 def test_every_distinct_image_is_decoded_once_in_order(faces, cache):
     source = scan(str(faces))
     seen = []
-    variant = prepare(source, 32, 3, cache, lambda done, total: seen.append((done, total)))
+    variant = prepare(source, Format(32, 3), cache, lambda done, total: seen.append((done, total)))
     assert (variant.num_images, variant.num_ok) == (100, 99)
     assert seen[0] == (0, 100)
     assert seen[-1] == (100, 100)
@@ -69,7 +69,7 @@ def test_every_distinct_image_is_decoded_once_in_order(faces, cache):
 def test_the_image_table_says_what_was_left_out_and_why(faces, cache):
     (faces / "sad" / "gone.png").symlink_to(faces / "nowhere")
     source = scan(str(faces))
-    images = image_table(source, prepare(source, 16, 1, cache, ignore))
+    images = image_table(source, prepare(source, Format(16, 1), cache, ignore))
     rows = {row["path"]: row for row in images.to_pylist()}
     assert len(rows) == source.num_images == 102
     assert rows["sad/gone.png"]["status"] == "cannot be read: No such file or directory"
@@ -80,17 +80,17 @@ def test_the_image_table_says_what_was_left_out_and_why(faces, cache):
 
 
 def test_a_prepared_variant_is_found_again_after_renaming(faces, cache, monkeypatch):
-    first = prepare(scan(str(faces)), 16, 1, cache, ignore)
+    first = prepare(scan(str(faces)), Format(16, 1), cache, ignore)
     (faces / "sad" / "copy.png").rename(faces / "sad" / "other.png")
     monkeypatch.setattr(prepare_module, "_run", None)  # any work would fail
-    assert prepare(scan(str(faces)), 16, 1, cache, ignore) == first
+    assert prepare(scan(str(faces)), Format(16, 1), cache, ignore) == first
 
 
 def test_another_content_size_or_channels_is_another_variant(faces):
     source = scan(str(faces))
-    ids = {variant_id(source, size, channels) for size in (16, 32) for channels in (1, 3)}
+    ids = {variant_id(source, Format(size, channels)) for size in (16, 32) for channels in (1, 3)}
     (faces / "sad" / "copy.png").write_bytes(b"other")
-    ids.add(variant_id(scan(str(faces)), 16, 1))
+    ids.add(variant_id(scan(str(faces)), Format(16, 1)))
     assert len(ids) == 5
 
 
@@ -103,9 +103,9 @@ def test_an_interrupted_preparation_is_not_found_and_goes_on(faces, cache, monke
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(source, 16, 1, cache, interrupt)
-    assert find_variant(source, 16, 1, cache) is None
-    whole = prepare(source, 16, 1, cache, ignore)
+        prepare(source, Format(16, 1), cache, interrupt)
+    assert find_variant(source, Format(16, 1), cache) is None
+    whole = prepare(source, Format(16, 1), cache, ignore)
     assert len(whole.parts) == 10
     assert whole.num_ok == whole.table().num_rows == 99
 
@@ -116,15 +116,15 @@ def test_a_file_that_changed_since_the_scan_ends_the_preparation(faces, cache):
     changed = sorted((faces / "angry").iterdir())[0]
     changed.write_bytes(b"other")
     with pytest.raises(CannotFinish, match="1 files changed or vanished") as error:
-        prepare(source, 16, 1, cache, ignore)
+        prepare(source, Format(16, 1), cache, ignore)
     assert str(changed) in str(error.value)
-    assert find_variant(source, 16, 1, cache) is None
-    assert prepare(scan(str(faces)), 16, 1, cache, ignore).num_images == 100
+    assert find_variant(source, Format(16, 1), cache) is None
+    assert prepare(scan(str(faces)), Format(16, 1), cache, ignore).num_images == 100
 
 
 def test_inline_sources_are_prepared_too(cache):
     source = scan("toy:num=100")
-    variant = prepare(source, 64, 3, cache, ignore)
+    variant = prepare(source, Format(64, 3), cache, ignore)
     assert variant.num_ok == 100
     shown = Image.open(io.BytesIO(source.table["pixels"][0].as_py()))
     row = variant.table()["sha256"].to_pylist().index(source.table["sha256"][0].as_py())
@@ -150,7 +150,7 @@ def test_all_classes_that_are_left_too_small_are_named():
 
 def test_a_variant_whose_parts_were_deleted_is_prepared_again(cache):
     source = scan("toy:num=100")
-    first = prepare(source, 16, 1, cache, ignore)
+    first = prepare(source, Format(16, 1), cache, ignore)
     first.folder.delete(first.parts[0])
-    assert find_variant(source, 16, 1, cache) is None
-    assert prepare(source, 16, 1, cache, ignore).table().num_rows == 100
+    assert find_variant(source, Format(16, 1), cache) is None
+    assert prepare(source, Format(16, 1), cache, ignore).table().num_rows == 100

@@ -17,13 +17,14 @@ from PIL import Image
 
 from raylab.config.trial import TrialConfig
 from raylab.errors import Problem, Refused
-from raylab.images.decode import decode
+from raylab.images.crop import look
+from raylab.images.variant import Format
 from raylab.results.directory import ResultsDirectory
 from raylab.results.winners import ranked_families
 from raylab.sweep.kept import find_kept
 from raylab.training.checkpoint import KeptModel
 from raylab.training.checkpoint import load_model as load_kept
-from raylab.training.predict import predict_files, predict_pixels
+from raylab.training.predict import check_detector, predict_files, predict_pixels
 
 PNG_MODES = ("1", "I", "I;16", "L", "LA", "P", "RGB", "RGBA")
 """Of PIL's, those that a PNG file keeps as they are."""
@@ -63,8 +64,8 @@ class Model:
             frame = self._frame(list(found.files), found.probs)
             frame.attrs["unreadable"] = dict(found.unreadable)
             return frame
-        config = self.config
-        squares = [decode(png(image), config.image_size, config.channels) for image in given]
+        check_detector(self.kept)
+        squares = [look(png(image), Format.of(self.config)).pixels for image in given]
         network = self.kept.network.to(self.device).to(memory_format=torch.channels_last)
         probs = predict_pixels(self.kept, network, np.stack(squares), self.device)
         return self._frame(range(len(given)), probs)

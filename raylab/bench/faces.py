@@ -11,6 +11,7 @@ from raylab.config.trial import TrialConfig
 from raylab.images.cache import cache_folder
 from raylab.images.prepare import Variant, as_array, image_table, prepare
 from raylab.images.source import Source
+from raylab.images.variant import Format
 from raylab.sweep.shards import Images, split_places
 
 
@@ -26,7 +27,7 @@ class Faces:
 def prepared(stage: Stage, source: Source, image_size: int, channels: int) -> Faces:
     """The variant a sweep will find, prepared now if it was not; needs the connected Ray."""
     folder = cache_folder(str(stage.folder))
-    variant = prepare(source, image_size, channels, folder, lambda done, total: None)
+    variant = prepare(source, Format(image_size, channels), folder, lambda done, total: None)
     images = Images.of(image_table(source, variant), source.classes, source.fingerprint)
     return Faces(images, variant, as_array(variant.table(), image_size, channels))
 

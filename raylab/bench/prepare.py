@@ -15,6 +15,7 @@ from raylab.bench.stage import Stage
 from raylab.images.decode import Pixels, decode
 from raylab.images.prepare import prepare
 from raylab.images.source import scan
+from raylab.images.variant import Format
 from raylab.storage import Folder
 
 SIZE_PX = 64
@@ -44,7 +45,7 @@ def efficiency(stage: Stage, kind: str, folder: Path, paths: Sequence[Path]) -> 
     source = scan(str(folder))
     scanned_s = time.perf_counter() - began
     cache = Folder(stage.place(f"prepared-{kind}"))
-    prepare(source, SIZE_PX, 3, cache, lambda done, total: None)
+    prepare(source, Format(SIZE_PX, 3), cache, lambda done, total: None)
     wall_s = time.perf_counter() - began
     after = decode_rate(paths)
     how = (

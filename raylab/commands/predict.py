@@ -45,5 +45,7 @@ def predict(
         found = predict_files(kept, images, device)
         for file, reason in found.unreadable:
             typer.echo(f"{file}  {reason}", err=True)
+        for file in found.faceless:
+            typer.echo(f"{file}  no face found: seen whole", err=True)
         typer.echo(render_answers(found.files, found.classes, found.probs, output, top))
         sys.exit(1 if found.unreadable else 0)

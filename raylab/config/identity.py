@@ -8,6 +8,8 @@ from raylab.config.trial import TrialConfig
 
 # Raise when the same config comes to mean another training: old results are then not reused.
 LEARNING_VERSION = 1
+# Fields that came later: at their default they leave the ids of earlier results as they were.
+_ADDED = {"crop"}
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -18,11 +20,17 @@ def digest(value: Any, length: int = 12) -> str:
 
 def trial_id(config: TrialConfig, data_fingerprint: str) -> str:
     """12 hex digits: what is learned, from which data. How it runs does not change it."""
-    learned = config.model_dump(mode="json")
+    learned = _learned(config)
     return digest({"trial": learned, "data": data_fingerprint, "version": LEARNING_VERSION})
 
 
 def family_id(config: TrialConfig, data_fingerprint: str) -> str:
     """12 hex digits: the same without seed and fold; a family's trials differ in nothing else."""
-    learned = config.model_dump(mode="json", exclude={"seed": True, "split": {"fold"}})
+    learned = _learned(config, {"seed": True, "split": {"fold"}})
     return digest({"family": learned, "data": data_fingerprint, "version": LEARNING_VERSION})
+
+
+def _learned(config: TrialConfig, exclude: dict[str, Any] | None = None) -> dict[str, Any]:
+    plain = {n for n in _ADDED if getattr(config, n) == TrialConfig.model_fields[n].default}
+    learned = config.model_dump(mode="json", exclude=exclude)
+    return {name: value for name, value in learned.items() if name not in plain}

@@ -23,6 +23,7 @@ from pydantic import (
 from raylab.config.choices import did_you_mean
 
 Fraction = Annotated[StrictFloat, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Crop = Literal["none", "face"]
 Probability = Annotated[StrictFloat, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 DEFAULT_TEST_FRACTION = 0.1
@@ -248,6 +249,11 @@ class TrialConfig(Value):
     """Side of the square input in px."""
     channels: Literal[1, 3] = 3
     """1 = grey, 3 = RGB."""
+    crop: Crop = "none"
+    """`face`: the largest face is cut out, with a margin of a tenth of its longer side, its eyes
+    levelled; an image in which none is found stays whole, as all do with `none`. A manifest's
+    columns box_x, box_y, box_w, box_h (left, top, width, height in px of the upright image) are
+    taken in place of the detector, MTCNN (Zhang et al. 2016), which raylab[faces] installs."""
     split: SplitConfig = SplitConfig()
     augment: AugmentConfig = AugmentConfig()
     """A preset (none, flip, light, erase, strong, trivial, randaugment, augmix, crop44), or a

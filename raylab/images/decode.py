@@ -53,7 +53,7 @@ def decode_info(data: bytes, image_size: int, channels: int) -> Decoded:
             flat = _to_mode(upright, "L" if channels == 1 else "RGB")
         except ValueError as error:  # a colour model that PIL cannot convert
             raise DecodeError(_short(error)) from error
-    square = _resized_square(flat, image_size)
+    square = resized_square(flat, image_size)
     pixels = np.asarray(square, dtype=np.uint8).reshape(image_size, image_size, channels)
     return Decoded(pixels, width, height)
 
@@ -68,7 +68,7 @@ class Whole:
 
     def square(self, side: int) -> Pixels:
         """uint8 (side, side): its central square in grey."""
-        return np.asarray(_resized_square(self.image.convert("L"), side), dtype=np.uint8)
+        return np.asarray(resized_square(self.image.convert("L"), side), dtype=np.uint8)
 
 
 def decode_whole(data: bytes) -> Whole:
@@ -150,7 +150,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(finite), 0, 255).astype(np.uint8))
 
 
-def _resized_square(image: Image.Image, image_size: int) -> Image.Image:
+def resized_square(image: Image.Image, image_size: int) -> Image.Image:
     """The central square at S px: bicubic, whose support grows with the reduction (antialiased)."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2

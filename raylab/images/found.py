@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from raylab.images.boxes import Box
 from raylab.storage import Folder
 
 SPLIT_NAMES = {
@@ -40,6 +41,8 @@ class Found:
     given_split: str | None = None
     votes: dict[str, float] | None = None
     """By class, how many people saw it in the image; None where nobody was asked."""
+    box: Box | None = None
+    """Where the face is, as far as the source says."""
 
 
 def is_uri(location: str) -> bool:

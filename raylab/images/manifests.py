@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raylab.errors import Problem, Refused
+from raylab.images.boxes import COLUMNS as BOX_COLUMNS
+from raylab.images.boxes import missing_columns, read_box
 from raylab.images.found import (
     SPLIT_NAMES,
     Found,
@@ -27,7 +29,7 @@ from raylab.images.found import (
 from raylab.images.votes import as_labelled, plurality, read_votes, vote_columns
 
 FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-MANIFEST_COLUMNS = ("path", "label", "split", "group")
+MANIFEST_COLUMNS = ("path", "label", "split", "group", *BOX_COLUMNS)
 MAX_SHOWN_PROBLEMS = 20
 
 Row = tuple[str, Mapping[str, Any]]
@@ -36,8 +38,8 @@ Row = tuple[str, Mapping[str, Any]]
 
 def find_in_manifest(location: str) -> list[Found]:
     """Images of a `.csv` or `.parquet` manifest with columns path, label and maybe split, group,
-    and `votes_<class>` per class (which may stand in place of the label); or of a CSV with columns
-    emotion, pixels and maybe Usage, as Kaggle gives FER2013.
+    box_x, box_y, box_w, box_h, and `votes_<class>` per class (which may stand in place of the
+    label); or of a CSV with columns emotion, pixels and maybe Usage, as Kaggle gives FER2013.
     """
     try:
         content = read_content(location)
@@ -106,6 +108,7 @@ def _manifest_image(
         group=_text(row.get("group")) or None,
         given_split=_split(_text(row.get("split"))) if has_split else None,
         votes=votes,
+        box=read_box(row),
     )
 
 
@@ -158,6 +161,9 @@ def _missing_columns(location: str, columns: tuple[str, ...]) -> list[Problem]:
         near = difflib.get_close_matches(wanted, others, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         text = f"no column {wanted!r}, only {', '.join(columns) or 'nothing'}{hint}"
+        problems.append(Problem(f"{location}:1", text))
+    for name in missing_columns(columns):
+        text = f"no column {name!r}; the box of a face is {', '.join(BOX_COLUMNS)}"
         problems.append(Problem(f"{location}:1", text))
     return problems
 

@@ -12,7 +12,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -22,12 +22,14 @@ import pyarrow.compute as pc
 import ray.data
 from ray.exceptions import RayError
 
+from raylab.config.trial import Crop
 from raylab.errors import CannotFinish, CannotWrite, Problem, Refused
 from raylab.images.cache import MANIFEST, variant_folder
-from raylab.images.decode import DecodeError, decode_info
+from raylab.images.crop import crop_problem, look
+from raylab.images.decode import DecodeError
 from raylab.images.found import read_content
 from raylab.images.source import Source
-from raylab.images.variant import PREPARE_VERSION, distinct, variant_id
+from raylab.images.variant import PREPARE_VERSION, Format, distinct, variant_id
 from raylab.storage import Folder
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class Variant:
     parts: tuple[str, ...]
     num_images: int
     num_ok: int
+    crop: Crop = "none"
 
     @property
     def num_bytes(self) -> int:
@@ -71,8 +74,11 @@ class Variant:
         return pa.concat_tables(parts).select(["sha256", "pixels"]).combine_chunks()
 
     def statuses(self) -> pa.Table:
-        """sha256, width, height, status of every distinct image; width and height 0 if not ok."""
+        """sha256, width, height, status of every distinct image; width and height 0 if not ok.
+        Where faces are cut out also face: found, given, none, or null if not ok.
+        """
         names = ["sha256", "width", "height", "status"]
+        names += ["face"] if self.crop == "face" else []
         return pa.concat_tables([self.folder.read_table(part, names) for part in self.parts])
 
 
@@ -88,9 +94,9 @@ def as_array(table: pa.Table, image_size: int, channels: int) -> npt.NDArray[np.
     return flat[start : start + int(np.prod(shape))].reshape(shape)
 
 
-def find_variant(source: Source, image_size: int, channels: int, cache: Folder) -> Variant | None:
+def find_variant(source: Source, form: Format, cache: Folder) -> Variant | None:
     """The variant, if it was prepared to the end."""
-    name = variant_id(source, image_size, channels)
+    name = variant_id(source, form)
     folder = variant_folder(cache, name)
     try:
         manifest = folder.read_json(MANIFEST)
@@ -100,39 +106,41 @@ def find_variant(source: Source, image_size: int, channels: int, cache: Folder) 
     if not set(parts) <= set(folder.names()):
         return None  # someone deleted parts to save space; prepare() writes those again
     counts = manifest["num_images"], manifest["num_ok"]
-    return Variant(name, image_size, channels, folder, parts, *counts)
+    return Variant(name, form.image_size, form.channels, folder, parts, *counts, form.crop)
 
 
-def prepare(
-    source: Source, image_size: int, channels: int, cache: Folder, progress: Progress
-) -> Variant:
+def prepare(source: Source, form: Format, cache: Folder, progress: Progress) -> Variant:
     """The variant, prepared now if it was not before. Ray must be running; do this before trials
-    hold the CPUs. CannotFinish if files changed or vanished since the scan.
+    hold the CPUs. CannotFinish if files changed or vanished since the scan, Refused where faces
+    are to be cut out and cannot.
     """
-    ready = find_variant(source, image_size, channels, cache)
+    ready = find_variant(source, form, cache)
     if ready is not None:
         progress(ready.num_images, ready.num_images)
         return ready
-    name = variant_id(source, image_size, channels)
+    if form.crop == "face" and (text := crop_problem(source)):
+        raise Refused([Problem("crop", text)], source.location)
+    name = variant_id(source, form)
     folder = variant_folder(cache, name)
-    jobs = _jobs(distinct(source), image_size, channels)
-    num_images, num_ok = _run(jobs, _PartWriter(folder, image_size, channels), progress)
+    jobs = _jobs(distinct(source), form.num_bytes)
+    num_images, num_ok = _run(jobs, _PartWriter(folder, form), progress)
     manifest = {
         "version": PREPARE_VERSION,
-        "image_size": image_size,
-        "channels": channels,
+        **asdict(form),
         "num_images": num_images,
         "num_ok": num_ok,
         "parts": [job["part"][0].as_py() for job in jobs],
     }
     folder.write_json(MANIFEST, manifest)
     parts = tuple(cast(list[str], manifest["parts"]))
-    return Variant(name, image_size, channels, folder, parts, num_images, num_ok)
+    counts = num_images, num_ok
+    return Variant(name, form.image_size, form.channels, folder, parts, *counts, form.crop)
 
 
 def image_table(source: Source, variant: Variant) -> pa.Table:
     """One row per image of the source: image_id, path, label, sha256, width, height, group,
-    given_split, status (`ok`, or why it was left out), and votes where the source has them.
+    given_split, status (`ok`, or why it was left out), face (null where the variant cuts none
+    out), and votes where the source has them.
     """
     known = variant.statuses()
     index = pc.index_in(source.table["sha256"], value_set=known["sha256"].combine_chunks())
@@ -143,6 +151,9 @@ def image_table(source: Source, variant: Variant) -> pa.Table:
     columns["group"] = source.table["group"]
     columns["given_split"] = source.table["given_split"]
     columns["status"] = status
+    columns["face"] = pa.nulls(source.num_images, pa.string())
+    if variant.crop == "face":
+        columns["face"] = known["face"].combine_chunks().take(index)
     if source.has_votes:
         columns["votes"] = source.table["votes"]
     return pa.table(columns)
@@ -175,13 +186,13 @@ def check_classes(images: pa.Table, location: str = "the images") -> None:
         raise Refused(problems, location)
 
 
-def _jobs(distinct: pa.Table, image_size: int, channels: int) -> list[pa.Table]:
+def _jobs(distinct: pa.Table, bytes_per_image: int) -> list[pa.Table]:
     """One single-row table per part: its name, and its images as Arrow IPC bytes.
 
     One row, so that Ray Data, which may cut and join blocks, can never cut a part in two.
     """
     num_images = distinct.num_rows
-    fitting = MAX_PART_BYTES // (image_size * image_size * channels)
+    fitting = MAX_PART_BYTES // bytes_per_image
     wanted = max(MIN_PART_IMAGES, num_images // PARTS_WANTED)
     rows = max(1, min(fitting, wanted, MAX_PART_IMAGES))
     num_parts = -(-num_images // rows)
@@ -256,8 +267,7 @@ class _PartWriter:
     """What a Ray Data task does: decodes one part's images and writes its Parquet file."""
 
     folder: Folder
-    image_size: int
-    channels: int
+    form: Format
 
     def __call__(self, job: pa.Table) -> pa.Table:
         results = [self._write(**row) for row in job.to_pylist()]
@@ -299,22 +309,21 @@ class _PartWriter:
             raise _ChangedError("its content is not what was scanned")
         row = {"sha256": image["sha256"], "width": 0, "height": 0}
         try:
-            decoded = decode_info(content, self.image_size, self.channels)
+            seen = look(content, self.form, image["box"])
         except DecodeError as error:
             return {**row, "pixels": None, "status": str(error)}
-        size = {"width": decoded.width, "height": decoded.height}
-        return {**row, **size, "pixels": decoded.pixels.tobytes(), "status": "ok"}
+        told = {"width": seen.width, "height": seen.height, "face": seen.face}
+        return {**row, **told, "pixels": seen.pixels.tobytes(), "status": "ok"}
 
     def _schema(self) -> pa.Schema:
-        return pa.schema(
-            [
-                ("sha256", pa.string()),
-                ("pixels", pa.binary(self.image_size * self.image_size * self.channels)),
-                ("width", pa.int32()),
-                ("height", pa.int32()),
-                ("status", pa.string()),
-            ]
-        )
+        columns = [
+            ("sha256", pa.string()),
+            ("pixels", pa.binary(self.form.num_bytes)),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("status", pa.string()),
+        ]
+        return pa.schema(columns + ([("face", pa.string())] if self.form.crop == "face" else []))
 
 
 class _ChangedError(Exception):

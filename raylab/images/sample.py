@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from raylab.images.decode import DecodeError, decode
+from raylab.images.crop import look
+from raylab.images.decode import DecodeError
 from raylab.images.found import read_content
 from raylab.images.source import Source
-from raylab.images.variant import distinct
+from raylab.images.variant import Format, distinct
 
 NUM_SAMPLED = 32
 
@@ -24,7 +25,7 @@ class Sampled:
     """As a prepared part keeps it, compressed."""
 
 
-def sample(source: Source, image_size: int, channels: int) -> Sampled | None:
+def sample(source: Source, form: Format) -> Sampled | None:
     """Prepares NUM_SAMPLED images of the source and throws them away; None if none can be read."""
     table = distinct(source)
     rows = np.unique(np.linspace(0, table.num_rows - 1, NUM_SAMPLED).astype(int))
@@ -33,7 +34,7 @@ def sample(source: Source, image_size: int, channels: int) -> Sampled | None:
     for image in table.take(pa.array(rows)).to_pylist():
         try:
             content = image["pixels"] if image["file"] is None else read_content(image["file"])
-            squares.append(decode(content, image_size, channels).tobytes())
+            squares.append(look(content, form, image["box"]).pixels.tobytes())
         except (DecodeError, OSError):
             continue
     seconds = time.perf_counter() - started_s

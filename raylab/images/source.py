@@ -38,6 +38,7 @@ SOURCE_SCHEMA = pa.schema(
         ("pixels", pa.large_binary()),
         ("trouble", pa.string()),
         ("votes", pa.list_(pa.float64())),
+        ("box", pa.list_(pa.float64())),
     ]
 )
 
@@ -50,14 +51,15 @@ class Source:
     `sha256`, `group` and `given_split` (null where the source says nothing), and where the bytes
     are: `file` (path or URI) or `pixels` (an encoded image, inline). `trouble` says why the bytes
     could not be read; null = they could. `votes`: how many people saw each of `classes`; null where
-    nobody was asked.
+    nobody was asked. `box`: left, top, width, height of the face in px; null where nobody said.
     """
 
     location: str
     table: pa.Table
     classes: tuple[str, ...]
     fingerprint: str
-    """16 hex digits over content, labels, groups and given splits; names do not matter."""
+    """16 hex digits over content, labels, groups, given splits, votes and boxes; names do not
+    matter."""
 
     @property
     def num_images(self) -> int:
@@ -150,6 +152,7 @@ def _table(
                 None if image.votes is None else [image.votes.get(name, 0.0) for name in classes]
                 for image in images
             ],
+            "box": [image.box for image in images],
         },
         schema=SOURCE_SCHEMA,
     )
@@ -171,5 +174,7 @@ def _fingerprint(table: pa.Table) -> str:
     values: list[list[Any]] = [pc.fill_null(table[name], "").to_pylist() for name in columns]
     if table["votes"].null_count < table.num_rows:
         values.append([str(votes) for votes in table["votes"].to_pylist()])
+    if table["box"].null_count < table.num_rows:
+        values.append([str(box) for box in table["box"].to_pylist()])
     lines = sorted("\0".join(row) for row in zip(*values, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:FINGERPRINT_HEX]

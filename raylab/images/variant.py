@@ -1,28 +1,62 @@
-"""From a source, a size and channels to the name of the variant that all trials of them share."""
+"""From a source and a format to the name of the variant that all trials of them share."""
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raylab.config.trial import Crop, TrialConfig
 from raylab.images.source import Source
 
 # Raise when the same bytes come to decode into other pixels: old variants are then not found.
 PREPARE_VERSION = 1
+# Raise when the same image comes to give another face.
+CROP_VERSION = 1
 
 
-def variant_id(source: Source, image_size: int, channels: int) -> str:
-    """16 hex digits over the distinct contents, the size, the channels and PREPARE_VERSION."""
-    contents = "\n".join(distinct(source)["sha256"].to_pylist())
-    text = f"{PREPARE_VERSION}\0{image_size}\0{channels}\0{contents}"
+@dataclass(frozen=True, order=True, slots=True)
+class Format:
+    """In which form a trial sees its images, as far as they are prepared beforehand."""
+
+    image_size: int
+    """px."""
+    channels: int
+    crop: Crop = "none"
+
+    @classmethod
+    def of(cls, config: TrialConfig) -> "Format":
+        """The format that the config asks for."""
+        return cls(config.image_size, config.channels, config.crop)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of an image's pixels."""
+        return self.image_size**2 * self.channels
+
+    def __str__(self) -> str:
+        """`64 px RGB`, `48 px grey faces`."""
+        colour = "grey" if self.channels == 1 else "RGB"
+        return f"{self.image_size} px {colour}{' faces' if self.crop == 'face' else ''}"
+
+
+def variant_id(source: Source, form: Format) -> str:
+    """16 hex digits over the distinct contents, the format and PREPARE_VERSION; where faces are cut
+    out also over their boxes and CROP_VERSION.
+    """
+    images = distinct(source)
+    contents = "\n".join(images["sha256"].to_pylist())
+    text = f"{PREPARE_VERSION}\0{form.image_size}\0{form.channels}\0{contents}"
+    if form.crop != "none":
+        text += f"\0{form.crop}\0{CROP_VERSION}\0{images['box'].to_pylist()}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def distinct(source: Source) -> pa.Table:
-    """sha256, file, pixels: one row per distinct content that can be read, ordered by sha256."""
+    """sha256, file, pixels, box: a row per distinct content that can be read, ordered by sha256."""
     table = source.table
     readable = table.filter(pc.is_null(table["trouble"]))
     hashes = np.asarray(readable["sha256"].to_pylist(), dtype=np.str_)
     _, first = np.unique(hashes, return_index=True)
-    return readable.select(["sha256", "file", "pixels"]).take(pa.array(first))
+    return readable.select(["sha256", "file", "pixels", "box"]).take(pa.array(first))

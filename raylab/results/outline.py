@@ -31,6 +31,7 @@ def plan_text(found: Mapping[str, Any]) -> str:
 
 def _variant(variant: Mapping[str, Any]) -> str:
     depth = "grey" if variant["channels"] == 1 else "RGB"
+    depth += " faces" if variant["crop"] == "face" else ""
     size, on_disk = variant["bytes"] / MIB, variant["disk_bytes"] / MIB
     state = "prepared" if variant["prepared"] else "to prepare"
     return (

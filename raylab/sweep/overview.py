@@ -1,5 +1,5 @@
 """From a plan to what `raylab plan` tells of it; starts nothing, and without a probe loads neither
-Ray nor torch.
+Ray nor, unless faces are cut out, torch.
 """
 
 import os
@@ -46,7 +46,7 @@ def overview(plan: Plan, question: Question) -> dict[str, Any]:
     results = question.results
     found = plan.summary(results)
     known = [(each, reusable_records(plan.sweep, each)) for each in (results, *question.reuse)]
-    sampled = [sample(plan.source, size, channels) for size, channels in plan.variants]
+    sampled = [sample(plan.source, form) for form in plan.variants]
     cache = cache_folder(results.location)
     for variant, costs in zip(found["variants"], sampled, strict=True):
         variant |= variant_sizes(variant, costs, cache)

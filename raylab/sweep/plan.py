@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, cached_property, partial
-from itertools import islice
+from itertools import islice, product, starmap
 from typing import Any
 
 from raylab.config.differences import Differences
@@ -20,12 +20,13 @@ from raylab.config.expand import (
 )
 from raylab.config.identity import trial_id
 from raylab.config.sweep import Distribution, SweepConfig
-from raylab.config.trial import SplitConfig, TrialConfig
+from raylab.config.trial import Crop, SplitConfig, TrialConfig
 from raylab.config.weights import suspects_digest, weights_digest
 from raylab.errors import Problem, Refused
+from raylab.images.crop import crop_problem
 from raylab.images.source import Source
 from raylab.images.split import idle_keys, remarks, resolve_strategy
-from raylab.images.variant import variant_id
+from raylab.images.variant import Format, variant_id
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, best_epoch
 
@@ -38,8 +39,8 @@ MAX_EXAMPLES = 2000
 class Census:
     """What is known of many configs at once."""
 
-    variants: tuple[tuple[int, int], ...]
-    """(image_size, channels), each once."""
+    variants: tuple[Format, ...]
+    """Each once."""
     fields: tuple[str, ...]
     """The flat names of the fields in which the configs differ."""
     num_epochs: int
@@ -50,7 +51,8 @@ class Census:
 class Plan:
     """A sweep over one source. Nothing in here starts or writes anything.
 
-    Refused: axes that change nothing, since this source gives the sides itself.
+    Refused: axes that change nothing, since this source gives the sides itself; faces that cannot
+    be cut out.
     """
 
     sweep: SweepConfig
@@ -65,6 +67,8 @@ class Plan:
             "take it out, or set split.strategy: stratified"
         )
         problems = [Problem(f"axes.{key}", text) for key in swept if key in idle]
+        if "face" in possible_crops(self.sweep) and (text := crop_problem(self.source) or ""):
+            problems.append(Problem("crop", text))
         if problems:
             raise Refused(problems, self.source.location)
 
@@ -130,8 +134,8 @@ class Plan:
         return trial_id(config, self.source.fingerprint)
 
     @cached_property
-    def variants(self) -> tuple[tuple[int, int], ...]:
-        """(image_size, channels) that trials may ask for.
+    def variants(self) -> tuple[Format, ...]:
+        """The formats that trials may ask for.
 
         Raises Refused when an Optuna search leaves too many of them open.
         """
@@ -140,13 +144,14 @@ class Plan:
         base = self.finish(config_from(self.sweep, first_assignment(self.sweep), 0))
         sizes = possible_values(self.sweep, "image_size", base.image_size)
         channels = possible_values(self.sweep, "channels", base.channels)
-        if len(sizes) * len(channels) > MAX_VARIANTS:
+        crops = sorted(possible_crops(self.sweep))
+        if len(sizes) * len(channels) * len(crops) > MAX_VARIANTS:
             text = (
                 f"{len(sizes)} image sizes would all have to be prepared beforehand (at most "
                 f"{MAX_VARIANTS}); give a list or {{choice: [...]}}"
             )
             raise Refused([Problem("axes.image_size", text)], "the grid")
-        return tuple((size, depth) for size in sizes for depth in channels)
+        return tuple(starmap(Format, product(sizes, channels, crops)))
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -161,10 +166,10 @@ class Plan:
     @cached_property
     def census(self) -> "Census":
         """What the trials of a grid or random search come to; all of them are looked at once."""
-        variants: set[tuple[int, int]] = set()
+        variants: set[Format] = set()
         differences, num_epochs = Differences(), 0
         for config in self.configs():
-            variants.add((config.image_size, config.channels))
+            variants.add(Format.of(config))
             differences.note(config)
             num_epochs += config.epochs
         return Census(tuple(sorted(variants)), tuple(differences.fields()), num_epochs)
@@ -189,12 +194,11 @@ class Plan:
             "data_fingerprint": self.source.fingerprint,
             "variants": [
                 {
-                    "variant_id": variant_id(self.source, size, channels),
-                    "image_size": size,
-                    "channels": channels,
-                    "bytes": unique * size * size * channels,
+                    "variant_id": variant_id(self.source, form),
+                    **asdict(form),
+                    "bytes": unique * form.num_bytes,
                 }
-                for size, channels in self.variants
+                for form in self.variants
             ],
             "epochs": self.census.num_epochs,
             "results": results.location,
@@ -253,6 +257,14 @@ def first_assignment(sweep: SweepConfig) -> dict[str, Any]:
     """The first value of everything that is listed."""
     first = {key: values[0] for key, values in fixed_axes(sweep).items()}
     return first | {key: values[0] for group in sweep.zip for key, values in group.items()}
+
+
+def possible_crops(sweep: SweepConfig) -> set[Crop]:
+    """All values that `crop` can take in the sweep."""
+    listed = [fixed_axes(sweep), *sweep.zip]
+    axis = next((values["crop"] for values in listed if "crop" in values), None)
+    base = sweep.trial.get("crop", TrialConfig.model_fields["crop"].default)
+    return {*(axis or [base]), *(lever["crop"] for lever in sweep.levers if "crop" in lever)}
 
 
 def possible_values(sweep: SweepConfig, field: str, base: int) -> list[int]:

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from raylab.errors import CannotFinish
 from raylab.images.mapped import mapped_pixels
 from raylab.images.prepare import Variant, as_array, prepare
 from raylab.images.source import Source
+from raylab.images.variant import Format
 from raylab.storage import Folder
 from raylab.sweep.cluster import Capacity, Slot, image_memory_bytes, slot_for
 from raylab.sweep.progress import HEARTBEAT_S, View
@@ -31,9 +33,6 @@ from raylab.training.checkpoint import save_model
 from raylab.training.heap import keep_freed_memory
 from raylab.training.refit import Refitted, refit
 from raylab.training.worker import TrainingData
-
-Key = tuple[int, int]
-"""(image_size, channels) of a variant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Retrained:
 def retrain_all(
     jobs: Sequence[Job],
     images: Images,
-    variants: Mapping[Key, Variant],
+    variants: Mapping[Format, Variant],
     resources: Resources,
     capacity: Capacity,
     view: View,
@@ -85,7 +84,7 @@ def retrain_all(
         if taught is not None:
             taught = np.where(unlocked[:, None] >= 0, taught, 0)
         known = unlocked, taught, images.rows, images.classes
-        waiting[task.remote(job, pixels[key_of(job)], *known, slot)] = job
+        waiting[task.remote(job, pixels[Format.of(job.config)], *known, slot)] = job
     refs = list(waiting)
     while waiting:  # a log that says nothing for long looks like one that hangs
         ended, _ = ray.wait(list(waiting), timeout=HEARTBEAT_S)
@@ -104,31 +103,22 @@ def retrain_all(
 
 def variants_of(
     jobs: Sequence[Job], source: Source, cache: Folder, view: View
-) -> dict[Key, Variant]:
+) -> dict[Format, Variant]:
     """What the jobs look at, prepared where it is not there."""
-    found = {}
-    for size, channels in dict.fromkeys(map(key_of, jobs)):
-        label = f"{size} px {'grey' if channels == 1 else 'RGB'}"
-
-        def progress(done: int, total: int, label: str = label) -> None:
-            view.preparing(label, done, total)
-
-        found[size, channels] = prepare(source, size, channels, cache, progress)
-    return found
+    forms = dict.fromkeys(Format.of(job.config) for job in jobs)
+    return {
+        form: prepare(source, form, cache, partial(view.preparing, str(form))) for form in forms
+    }
 
 
-def key_of(job: Job) -> Key:
-    """The variant that the job looks at."""
-    return job.config.image_size, job.config.channels
-
-
-def loaded(variants: Mapping[Key, Variant], memory_bytes: float) -> dict[Key, Any]:
+def loaded(variants: Mapping[Format, Variant], memory_bytes: float) -> dict[Format, Any]:
     """The pixels in the object store as far as it holds them; else the variant, to be mapped."""
     refs = {}
     for key, variant in variants.items():
         fits = variant.num_bytes <= memory_bytes
         memory_bytes -= variant.num_bytes if fits else 0
-        refs[key] = ray.put(as_array(variant.table(), *key) if fits else variant)
+        size, channels = key.image_size, key.channels
+        refs[key] = ray.put(as_array(variant.table(), size, channels) if fits else variant)
     return refs
 
 

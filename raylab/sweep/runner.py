@@ -21,6 +21,7 @@ from raylab.images.cache import cache_folder
 from raylab.images.prepare import Variant, check_classes, image_table, prepare
 from raylab.images.source import scan
 from raylab.images.split import remarks, split_fingerprint
+from raylab.images.variant import Format
 from raylab.results.directory import ResultsDirectory
 from raylab.results.environment import environment
 from raylab.results.record import Record
@@ -204,26 +205,27 @@ class Sweeping:
             epochs = self.plan.num_trials * TrialConfig.model_validate(self.sweep.trial).epochs
         self.view.planned(self.plan.num_trials, reused, self.slot.num_slots, epochs)
 
-    def prepare(self) -> tuple[dict[tuple[int, int], Variant], Images]:
+    def prepare(self) -> tuple[dict[Format, Variant], Images]:
         """Every variant on disk, and images.parquet, grid.yaml, environment.json written."""
-        variants: dict[tuple[int, int], Variant] = {}
+        variants: dict[Format, Variant] = {}
         folder = cache_folder(self.results.location)
-        for size, channels in self.plan.variants:
-            label = f"{size} px {'grey' if channels == 1 else 'RGB'}"
-
-            def progress(done: int, total: int, label: str = label) -> None:
-                self.view.preparing(label, done, total)
-
-            variants[size, channels] = prepare(self.plan.source, size, channels, folder, progress)
-        table = image_table(self.plan.source, next(iter(variants.values())))
+        for form in self.plan.variants:
+            progress = partial(self.view.preparing, str(form))
+            variants[form] = prepare(self.plan.source, form, folder, progress)
+        first = min(variants.values(), key=lambda variant: variant.crop)  # `face`, if there is one
+        table = image_table(self.plan.source, first)
         check_classes(table)
         self.results.write_images(table)
         self.results.write_grid(self.sweep.as_grid())
         self.environment_id = self.results.write_environment(environment())
+        where = self.results.path_of("images.parquet")
         left_out = table.num_rows - sum(s == "ok" for s in table["status"].to_pylist())
         if left_out:
-            where = self.results.path_of("images.parquet")
             self.view.note(f"{left_out:,} files cannot be read and are left out; see {where}")
+        faceless = sum(face == "none" for face in table["face"].to_pylist())
+        if faceless:
+            text = f"no face in {faceless:,} of {table.num_rows:,} images, which are kept whole"
+            self.view.note(f"{text}; see {where}, face: none")
         for line in remarks(table, self.plan.splits):
             self.view.note(line)
         self.results.flush()  # an empty leaderboard can be read too
@@ -273,7 +275,7 @@ class Sweeping:
         rate = self.sweep.resources.usd_per_hour
         return budget.usd is None or rate is None or hours * rate < budget.usd
 
-    def shared(self, variants: dict[tuple[int, int], Variant]) -> Shared:
+    def shared(self, variants: dict[Format, Variant]) -> Shared:
         """What goes to Ray's object store, once for all trials."""
         return Shared(
             images=self.images,
@@ -285,9 +287,9 @@ class Sweeping:
             may_prune=self.sweep.scheduler.kind != "none",
         )
 
-    def loaded(self, variants: dict[tuple[int, int], Variant]) -> Variants:
+    def loaded(self, variants: dict[Format, Variant]) -> Variants:
         """The variants in the object store as far as it holds them, the smallest first."""
-        loaded: dict[tuple[int, int], Prepared] = {}
+        loaded: dict[Format, Prepared] = {}
         left = self.image_memory_bytes
         for key, variant in sorted(variants.items(), key=lambda item: item[1].num_bytes):
             if variant.num_bytes <= left:
@@ -296,7 +298,7 @@ class Sweeping:
                 continue
             loaded[key] = Prepared(variant, None)
             self.view.note(
-                f"the images at {key[0]} px take {variant.num_bytes / 1e9:,.2f} GB and "
+                f"the images at {key} take {variant.num_bytes / 1e9:,.2f} GB and "
                 f"{left / 1e9:,.2f} GB are left for them: they are read from disk"
             )
         return loaded

@@ -19,6 +19,7 @@ from raylab.images.mapped import mapped_pixels
 from raylab.images.prepare import Variant, as_array
 from raylab.images.split import assign
 from raylab.images.suspects import unsuspected
+from raylab.images.variant import Format
 from raylab.images.votes import soft_labels
 
 Places = npt.NDArray[np.int64]
@@ -218,5 +219,5 @@ class Prepared:
     dataset: ray.data.Dataset | None
 
 
-Variants = Mapping[tuple[int, int], Prepared]
-"""By (image_size, channels)."""
+Variants = Mapping[Format, Prepared]
+"""By the format in which a trial sees its images."""

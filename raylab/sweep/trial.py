@@ -32,6 +32,7 @@ from raylab.config.sweep import EPOCH_METRICS, metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotWrite
 from raylab.images.mapped import mapped_pixels
+from raylab.images.variant import Format
 from raylab.results.directory import ResultsDirectory
 from raylab.storage import cannot_write
 from raylab.sweep.cluster import Slot
@@ -130,7 +131,7 @@ def trainer_for(params: dict[str, Any], shared: Shared) -> ray.train.torch.Torch
     """The trial's TorchTrainer with its Ray Dataset: whole and shared, or cut into shards."""
     config = TrialConfig.model_validate(params["config"])
     workers = shared.slot.workers
-    prepared = shared.variants[config.image_size, config.channels]
+    prepared = shared.variants[Format.of(config)]
     job: dict[str, Any] = {
         "config": params["config"],
         "trial_id": params["trial_id"],

@@ -14,6 +14,7 @@ from torch import nn
 
 from raylab import __version__
 from raylab.errors import CannotFinish
+from raylab.images.crop import MARGIN_FRAC
 from raylab.training.checkpoint import KeptModel
 from raylab.training.evaluate import views
 
@@ -66,8 +67,15 @@ def preprocessing(kept: KeptModel) -> str:
     """What comes before the graph; normalisation is inside it."""
     size = kept.config.image_size
     colour = "grey" if kept.config.channels == 1 else "RGB"
+    square = "central square"
+    if kept.config.crop == "face":
+        square = (
+            f"largest face (MTCNN of facenet-pytorch, the square of {1 + 2 * MARGIN_FRAC:g} times "
+            "the longer side of its box around the middle, eyes levelled; where there is no face, "
+            "the central square)"
+        )
     return (
-        f"upright image, its central square, resized to {size} x {size} px (bicubic, antialiased), "
+        f"upright image, its {square}, resized to {size} x {size} px (bicubic, antialiased), "
         f"{colour}, divided by 255"
     )
 

@@ -14,9 +14,12 @@ import numpy.typing as npt
 import torch
 
 from raylab.errors import Problem, Refused
-from raylab.images.decode import DecodeError, decode
+from raylab.images.crop import Seen, look
+from raylab.images.decode import DecodeError
+from raylab.images.faces import MISSING, is_installed
 from raylab.images.folders import images_below
 from raylab.images.found import is_uri, read_content
+from raylab.images.variant import Format
 from raylab.training.checkpoint import KeptModel
 from raylab.training.evaluate import IMAGES_PER_BATCH, predict_log_probs
 from raylab.training.pixels import Pixels
@@ -36,6 +39,8 @@ class Predictions:
     """(N, K)."""
     unreadable: tuple[tuple[str, str], ...]
     """(file, reason)."""
+    faceless: tuple[str, ...] = ()
+    """Those of `files` in which the model's face is missing: it saw the whole image."""
 
     def labels(self) -> list[str]:
         """The most probable class of each file."""
@@ -50,9 +55,11 @@ def predict_files(
 ) -> Predictions:
     """images: files, or folders whose images at any depth are meant; local or URIs.
 
-    Raises Refused where not one image can be read.
+    Raises Refused where not one image can be read, or no face can be looked for.
     """
+    check_detector(kept)
     files: list[str] = []
+    faceless: list[str] = []
     unreadable: list[tuple[str, str]] = []
     probs = [np.empty((0, len(kept.classes)), dtype=np.float32)]
     network = kept.network.to(device).to(memory_format=torch.channels_last)
@@ -61,19 +68,21 @@ def predict_files(
         while batch := list(islice(found, IMAGES_PER_BATCH)):
             decoded = threads.map(lambda file: decode_file(file, kept), batch)
             pixels = []
-            for file, square in zip(batch, decoded, strict=True):
-                if isinstance(square, str):
-                    unreadable.append((file, square))
-                else:
-                    files.append(file)
-                    pixels.append(square)
+            for file, seen in zip(batch, decoded, strict=True):
+                if isinstance(seen, str):
+                    unreadable.append((file, seen))
+                    continue
+                files.append(file)
+                pixels.append(seen.pixels)
+                faceless += [file] if seen.face == "none" else []
             if pixels:
                 probs.append(predict_pixels(kept, network, np.stack(pixels), device))
             progress(len(files) + len(unreadable))
     if not files:
         problems = [Problem(file, reason) for file, reason in unreadable[:MAX_TOLD]]
         raise Refused(problems, "the images", "nothing was predicted")
-    return Predictions(tuple(files), kept.classes, np.concatenate(probs), tuple(unreadable))
+    told = tuple(unreadable), tuple(faceless)
+    return Predictions(tuple(files), kept.classes, np.concatenate(probs), *told)
 
 
 def predict_pixels(
@@ -93,11 +102,16 @@ def predict_pixels(
     return np.exp(log_probs)
 
 
-def decode_file(file: str, kept: KeptModel) -> npt.NDArray[np.uint8] | str:
-    """uint8 (S, S, C), or why there is none."""
+def check_detector(kept: KeptModel) -> None:
+    """Refused where the model saw faces and none can be found here."""
+    if kept.config.crop == "face" and not is_installed():
+        raise Refused([Problem("crop", MISSING)], "the request", "nothing was predicted")
+
+
+def decode_file(file: str, kept: KeptModel) -> Seen | str:
+    """What the model sees of the file, or why that is nothing."""
     try:
-        content = read_content(file)
-        return decode(content, kept.config.image_size, kept.config.channels)
+        return look(read_content(file), Format.of(kept.config))
     except DecodeError as error:
         return str(error)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
