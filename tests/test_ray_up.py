@@ -109,7 +109,7 @@ class Rack:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(600)
 def test_a_rack_comes_up_runs_sweeps_and_goes_down(tmp_path: Path) -> None:
     home = tmp_path / "home"
     token = home / ".ray" / "auth_token"

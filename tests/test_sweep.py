@@ -287,13 +287,10 @@ def run_cli(*arguments: str, cwd: Path, **settings: str) -> subprocess.Popen[str
     )
 
 
-@pytest.mark.parametrize(
-    "sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
 def test_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
-    workplace: Path, sent: signal.Signals
+    workplace: Path,
 ) -> None:
-    name = f"stopped-{sent.name}"
+    name = "stopped"
     axes = "axes: {lr: [1.0e-2, 3.0e-3, 1.0e-3, 3.0e-4, 1.0e-4, 3.0e-5]}\n"
     text = axes.replace("axes", "seeds: [0, 1, 2, 3]\naxes")
     (workplace / f"{name}.yaml").write_text(TINY.replace("tiny", name) + text)
@@ -304,7 +301,7 @@ def test_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(sent)
+    process.send_signal(signal.SIGINT)
     _, story = process.communicate(timeout=60)
     assert process.returncode == 130, story
     assert "Traceback" not in story
