@@ -100,7 +100,7 @@ ONLY_VALIDATION = [
 # Tested below, or not of the loop: the images of the data decide on most of these.
 ELSEWHERE = {"epochs", "pretrained", "drop_path_rate", "image_size", "channels", "split"}
 ELSEWHERE |= {"patience", "pretrained_digest"}
-ELSEWHERE |= {"soft_labels", "drop_suspects", "drop_suspects_digest"}
+ELSEWHERE |= {"soft_labels", "drop_suspects", "drop_suspects_digest", "crop"}
 
 
 def test_every_trial_field_is_tested():

@@ -292,7 +292,7 @@ def test_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
 ) -> None:
     name = "stopped"
     axes = "axes: {lr: [1.0e-2, 3.0e-3, 1.0e-3, 3.0e-4, 1.0e-4, 3.0e-5]}\n"
-    text = axes.replace("axes", "seeds: [0, 1, 2, 3]\naxes")
+    text = axes.replace("axes", "seeds: [0, 1]\naxes")
     (workplace / f"{name}.yaml").write_text(TINY.replace("tiny", name) + text)
     process = run_cli("sweep", f"{name}.yaml", cwd=workplace)
     records = workplace / "results" / name / "records"
@@ -306,11 +306,11 @@ def test_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
     assert process.returncode == 130, story
     assert "Traceback" not in story
     kept = {path.name: path.stat().st_mtime_ns for path in records.glob("*.json")}
-    assert 2 <= len(kept) < 24
+    assert 2 <= len(kept) < 12
     again = run_cli("sweep", f"{name}.yaml", "--json", cwd=workplace)
     answer, story = again.communicate(timeout=180)
     assert again.returncode == 0, story
-    assert len(json.loads(answer)) == 24
+    assert len(json.loads(answer)) == 12
     assert {name: (records / name).stat().st_mtime_ns for name in kept} == kept
 
 
