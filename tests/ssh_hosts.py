@@ -25,7 +25,7 @@ BOOT = """
 set -e
 hostname {name}
 mount -t tmpfs tmpfs /dev/shm
-mkdir -p {place}/ray {place}/home/shared
+(cd {place} && mkdir -p ray home/shared)
 mount --bind {place}/ray /tmp/ray
 mount --bind {place}/home {home}
 mount --bind {shared} {home}/shared

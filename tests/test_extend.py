@@ -70,6 +70,8 @@ def test_kept_weights_are_normalised_as_they_were_trained(tmp_path: Path) -> Non
     shutil.copy(tmp_path / WEIGHTS, alone)
     elsewhere = config.model_copy(update={"pretrained": str(alone)})
     assert normalization(elsewhere) != normalization(config)
+    (alone.parent / "model.json").write_text('{"made by": "another tool"}')
+    assert normalization(elsewhere) != normalization(config)
     again = build_model(beside, 2)
     kept = load_model(tmp_path).network.state_dict()
     assert all(bool((again.state_dict()[name] == kept[name]).all()) for name in kept)

@@ -1,12 +1,23 @@
 """Why a trial failed, from what was raised or from Ray's own words, and when a sweep gives up."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError
 
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotWrite
 from raylab.results.record import Record, record_from
-from raylab.sweep.failures import Failure, failure_in, failure_of, one_cause, pause_before
+from raylab.sweep.failures import (
+    Failure,
+    failure_in,
+    failure_of,
+    one_cause,
+    pause_before,
+    survive_memory_kills,
+)
 from raylab.training.loop import DivergedError
 
 DEAD = """The actor died unexpectedly before finishing this task.
@@ -82,3 +93,19 @@ def test_three_failures_of_one_cause_are_enough_and_numbers_in_it_do_not_matter(
     assert one_cause(same) == "diverged: diverged in epoch 2 at 0.001"
     assert one_cause([*same[:2], failed(0.1, "KeyError lr")]) is None
     assert one_cause([failed(0.1, None), *same]) is None
+
+
+def test_a_process_killed_for_its_memory_is_to_tune_one_that_died() -> None:
+    heard: list[Exception] = []
+    tracked = SimpleNamespace(
+        _tracked_actor=SimpleNamespace(actor_id=1, _on_error=None),
+        _on_error=lambda actor, error: heard.append(error),
+    )
+    manager = RayActorManager.__new__(RayActorManager)
+    manager._failed_actor_ids = set()
+    manager._cleanup_actor = lambda tracked_actor: None  # type: ignore[method-assign]
+    survive_memory_kills()
+    manager._actor_task_failed(tracked, OutOfMemoryError("node low on memory"))
+    (error,) = heard
+    assert isinstance(error, RayActorError)
+    assert failure_in(str(error)).kind == "OutOfMemory"

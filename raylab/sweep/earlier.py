@@ -56,19 +56,6 @@ def config_of(record: Record) -> TrialConfig:
     raise Refused([Problem(f"trial {record.trial_id}", text)], "the results", "nothing was trained")
 
 
-def only(sweep: SweepConfig, config: TrialConfig, *, keep: int = 0) -> SweepConfig:
-    """The sweep with this one trial, on the same resources, however it once came to it."""
-    return SweepConfig(
-        name=sweep.name,
-        data=sweep.data,
-        trial=config.model_dump(mode="json", exclude={"seed"}),
-        seeds=(config.seed,),
-        metric=sweep.metric,
-        resources=sweep.resources,
-        keep=keep,
-    )
-
-
 def find_record(results: ResultsDirectory, trial: str) -> Record:
     """The complete trial whose id begins so; Refused if there is none, or more than one."""
     records = results.records()

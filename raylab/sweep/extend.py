@@ -12,12 +12,9 @@ from raylab.errors import Problem, Refused
 from raylab.images.source import scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record
-from raylab.sweep.cluster import connected
-from raylab.sweep.earlier import check_same_data, config_of, find_record, only, read_sweep
-from raylab.sweep.lock import held
-from raylab.sweep.plan import Plan
-from raylab.sweep.progress import make_view
-from raylab.sweep.runner import Options, Outcomes, Sweeping
+from raylab.sweep.alone import alone, only
+from raylab.sweep.earlier import check_same_data, config_of, find_record, read_sweep
+from raylab.sweep.runner import Options, Outcomes
 from raylab.training.checkpoint import WEIGHTS
 
 NOTHING = "nothing was trained"
@@ -53,15 +50,10 @@ def run_extend(options: ExtendOptions) -> tuple[ResultsDirectory, Outcomes]:
     source = scan(sweep.data)
     check_same_data(source, [record], "the trial ran")
     place = results.extended(record.trial_id)
-    view = make_view(options.quiet, sweep.metric, ())
-    chosen = Options(place.location, retry_failed=True)
-    try:
-        with held(place), connected(options.address) as capacity:
-            keep_beside(place, results, record)
-            outcomes = Sweeping(Plan(longer, source), place, chosen, view, capacity).run()
-    finally:
-        view.close()
-    return place, outcomes
+    chosen = Options(place.location, options.address, retry_failed=True, quiet=options.quiet)
+    with alone(longer, source, chosen) as sweeping:
+        keep_beside(place, results, record)
+        return place, sweeping.run()
 
 
 def longer_config(results: ResultsDirectory, record: Record, options: ExtendOptions) -> TrialConfig:

@@ -13,12 +13,9 @@ from raylab.images.source import scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record
 from raylab.results.repetition import Repetition, compare
-from raylab.sweep.cluster import connected
-from raylab.sweep.earlier import check_same_data, config_of, find_record, only, read_sweep
-from raylab.sweep.lock import held
-from raylab.sweep.plan import Plan
-from raylab.sweep.progress import make_view
-from raylab.sweep.runner import Options, Sweeping
+from raylab.sweep.alone import alone, only
+from raylab.sweep.earlier import check_same_data, config_of, find_record, read_sweep
+from raylab.sweep.runner import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +38,13 @@ def run_rerun(options: RerunOptions) -> Repetition:
     results = ResultsDirectory(options.results)
     sweep = read_sweep(results, options.data)
     record = find_record(results, options.trial)
-    alone = only(sweep, config_of(record))
+    repeated = only(sweep, config_of(record))
     source = scan(sweep.data)
     check_same_data(source, [record], "the trial ran")
     place = results.rerun(record.trial_id)
-    view = make_view(options.quiet, sweep.metric, ())
-    chosen = Options(place.location, fresh=True)
-    try:
-        with held(place), connected(options.address) as capacity:
-            outcomes = Sweeping(Plan(alone, source), place, chosen, view, capacity).run()
-    finally:
-        view.close()
+    chosen = Options(place.location, options.address, fresh=True, quiet=options.quiet)
+    with alone(repeated, source, chosen) as sweeping:
+        outcomes = sweeping.run()
     if outcomes.interrupted:
         raise KeyboardInterrupt
     (now,) = outcomes.records

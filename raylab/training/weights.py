@@ -49,10 +49,11 @@ def kept_normalization(pretrained: str) -> tuple[tuple[float, ...], tuple[float,
     model (see `checkpoint`); None for any other file. ValueError where there is no file.
     """
     description = weights_path(pretrained).parent / DESCRIPTION
-    if not description.is_file():
+    try:
+        kept = json.loads(description.read_text(encoding="utf-8"))
+        return tuple(kept["mean"]), tuple(kept["std"])
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is of another tool
         return None
-    kept = json.loads(description.read_text(encoding="utf-8"))
-    return tuple(kept["mean"]), tuple(kept["std"])
 
 
 def read_weights(path: Path) -> Weights:
