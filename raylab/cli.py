@@ -8,6 +8,7 @@ from raylab import __version__
 from raylab.commands.audit import audit
 from raylab.commands.bench import bench
 from raylab.commands.diagnose import diagnose
+from raylab.commands.distill import distill
 from raylab.commands.export import export
 from raylab.commands.extend import extend
 from raylab.commands.final import final
@@ -47,7 +48,7 @@ def root(
 
 for verb in (
     *(sweep, plan, watch, manifest, audit, leaderboard, diagnose, report, final, rerun),
-    *(extend, predict, export, toy, bench),
+    *(extend, distill, predict, export, toy, bench),
 ):
     app.command()(verb)
 

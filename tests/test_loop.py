@@ -101,6 +101,7 @@ ONLY_VALIDATION = [
 ELSEWHERE = {"epochs", "pretrained", "drop_path_rate", "image_size", "channels", "split"}
 ELSEWHERE |= {"patience", "pretrained_digest"}
 ELSEWHERE |= {"soft_labels", "drop_suspects", "drop_suspects_digest", "crop"}
+ELSEWHERE |= {"teacher", "teacher_digest", "teacher_weight"}
 
 
 def test_every_trial_field_is_tested():

@@ -8,9 +8,9 @@ import sklearn.datasets
 import timm
 import torch
 
+from raylab.config.files import digest_of, path_of
 from raylab.config.grid import read_grid
 from raylab.config.trial import TrialConfig
-from raylab.config.weights import weights_digest, weights_path
 from raylab.errors import Refused
 from raylab.images.decode import decode
 from raylab.images.source import scan
@@ -37,7 +37,7 @@ def cnn(seed: int = 0, **fields: object) -> torch.nn.Module:
 
 def test_the_weights_of_a_package_are_in_the_model() -> None:
     pytest.importorskip(PACKAGE)
-    given = read_weights(weights_path(IN_PACKAGE))
+    given = read_weights(path_of("pretrained", IN_PACKAGE))
     model = build_model(TrialConfig.model_validate(LITE0), 7)
     loaded = model.state_dict()
     assert len(given) == len(loaded) == 296
@@ -66,7 +66,7 @@ def test_a_package_knows_a_palace_and_a_daisy(name: str, label: int) -> None:
     square = decode(photo.read_bytes(), 224, 3)
     images = torch.from_numpy(square.copy()).permute(2, 0, 1)[None] / 255
     model = timm.create_model("tf_efficientnet_lite0").eval()
-    path = weights_path(IN_PACKAGE)
+    path = path_of("pretrained", IN_PACKAGE)
     load_weights(model, in_order(read_weights(path), model.state_dict()), path, 3)
     with torch.inference_mode():
         logits = model((images - 0.5) / 0.5)
@@ -131,7 +131,7 @@ def test_other_content_at_the_same_path_is_another_trial(tmp_path: Path) -> None
         save(tmp_path / "w.safetensors", cnn(seed).state_dict())
         planned = plan(tmp_path, "pretrained: w.safetensors")
         (config,) = planned.configs()
-        assert config.pretrained_digest == weights_digest(str(tmp_path / "w.safetensors"))
+        assert config.pretrained_digest == digest_of("pretrained", str(tmp_path / "w.safetensors"))
         ids.append(planned.identify(config))
     assert ids[0] == ids[2] != ids[1]
 
@@ -141,14 +141,14 @@ def test_a_file_that_changed_after_the_plan_is_not_trained_on(tmp_path: Path) ->
     (config,) = plan(tmp_path, "pretrained: w.safetensors").configs()
     build_model(config, 3)
     save(tmp_path / "w.safetensors", cnn(1).state_dict())
-    with pytest.raises(ValueError, match="is not the file that was planned with"):
+    with pytest.raises(ValueError, match="its content has changed"):
         build_model(config, 3)
 
 
 def test_a_digest_that_is_asked_for_must_be_there(tmp_path: Path) -> None:
     path = save(tmp_path / "w.safetensors", cnn(0).state_dict())
-    right = f"pretrained: w.safetensors, pretrained_digest: '{weights_digest(path)}'"
-    assert next(plan(tmp_path, right).configs()).pretrained_digest == weights_digest(path)
+    right = f"pretrained: w.safetensors, pretrained_digest: '{digest_of('pretrained', path)}'"
+    assert next(plan(tmp_path, right).configs()).pretrained_digest == digest_of("pretrained", path)
     with pytest.raises(Refused, match=r"has the digest .* not 0123456789abcdef"):
         list(
             plan(

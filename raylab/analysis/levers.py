@@ -22,10 +22,11 @@ from scipy.stats import norm, t
 from raylab.analysis.axes import REPEATS, shown
 from raylab.analysis.effects import MIN_REPEATS, Estimate, Predictions, image_error
 from raylab.config.fields import overlay, root
+from raylab.config.files import FILES
 from raylab.config.trial import TrialConfig
 from raylab.results.leaderboard import differing_columns
 
-RESOLVED = ("split.strategy", "pretrained_digest", "drop_suspects_digest")
+RESOLVED = ("split.strategy", *(f"{name}_digest" for name in FILES))
 """What planning fills in: the grid's own trial does not say it."""
 SHARED_BASE = 0.5
 """Correlation of two levers' gains at one seed: each is a difference from the same base trial."""

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from raylab.config.axes import read_axes, read_exclude, read_levers, read_zip
 from raylab.config.fields import FIELD_KEYS, root, without_dots
+from raylab.config.files import FILES, PACKAGE, path_of
 from raylab.config.findings import Findings
 from raylab.config.sweep import (
     METRICS,
@@ -20,11 +21,8 @@ from raylab.config.sweep import (
 )
 from raylab.config.trial import Value
 from raylab.config.values import check_value, unknown_field
-from raylab.config.weights import PACKAGE, suspects_path, weights_path
 from raylab.config.wording import choice_text, shown, wording
 
-# Fields that name a file, and what finds it.
-_FILES = {"pretrained": weights_path, "drop_suspects": suspects_path}
 _NAME = re.compile(r"^[\w][\w .-]{0,99}$")
 
 Section = TypeVar("Section", bound=Value)
@@ -96,13 +94,13 @@ def _file(
     where: tuple[str | int, ...], key: str, value: Any, path: Path, findings: Findings
 ) -> Any:
     """A file's path, relative to the grid as given, made whole; every other value as it is."""
-    if key not in _FILES or not isinstance(value, str) or not value:
+    if key not in FILES or not isinstance(value, str) or not value:
         return value
     given = value
     if not value.startswith(PACKAGE):
         value = str((path.parent / Path(value).expanduser()).absolute())
     try:
-        _FILES[key](value)
+        path_of(key, value)
     except ValueError as error:
         findings.add(where, str(error).replace(repr(value), repr(given), 1))
     return value

@@ -272,6 +272,14 @@ class TrialConfig(Value):
     images do not train; they validate as before. '' = all train."""
     drop_suspects_digest: Annotated[StrictStr, Field(pattern="^([0-9a-f]{16})?$")] = ""
     """As pretrained_digest, of that file."""
+    teacher: StrictStr = ""
+    """The teacher.parquet that `raylab distill` wrote, or any Parquet file with image_id and a
+    column `p_<class>` per class: these images teach a mean of their label and those
+    probabilities (Hinton et al. 2015). '' = no teacher."""
+    teacher_digest: Annotated[StrictStr, Field(pattern="^([0-9a-f]{16})?$")] = ""
+    """As pretrained_digest, of that file."""
+    teacher_weight: Annotated[StrictFloat, Field(gt=0, le=1)] = 0.5
+    """Of the teacher's probabilities in that mean."""
     sampler: Literal["shuffle", "proportional", "balanced"] = "shuffle"
     """`proportional`: every batch carries the class proportions; `balanced`: classes equally
     often."""

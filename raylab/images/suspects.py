@@ -5,8 +5,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raylab.config.files import checked
 from raylab.config.trial import TrialConfig
-from raylab.config.weights import file_digest, suspects_path
 
 COLUMN = "image_id"
 
@@ -16,12 +16,7 @@ def suspect_ids(path: str, digest: str = "") -> frozenset[str]:
 
     ValueError where there is no such file or column, or its content has not that digest.
     """
-    file = suspects_path(path)
-    found = file_digest(file)
-    if digest and found != digest:
-        raise ValueError(
-            f"drop_suspects: {path} has the digest {found}, not {digest}: its content has changed"
-        )
+    file = checked("drop_suspects", path, digest)
     try:
         column = pq.read_table(file, columns=[COLUMN])[COLUMN]
     except (pa.ArrowException, KeyError) as error:

@@ -25,6 +25,7 @@ ENVIRONMENT = "environment.json"
 FINAL = "final.json"
 DRAWS = "draws.json"
 SUSPECTS = "suspects.parquet"
+TEACHER = "teacher.parquet"
 NEXT_GRID = "next.yaml"
 REPORT, COMPARISON = "report.html", "comparison.html"
 LOCK = "sweep.lock"
@@ -236,6 +237,11 @@ class ResultsDirectory:
     def extended(self, trial_id: str) -> "ResultsDirectory":
         """The results directory of the trial and of what more epochs made of it."""
         return ResultsDirectory(self.folder.child(f"extended/{trial_id}"))
+
+    def write_teacher(self, table: pa.Table) -> str:
+        """What `distill` says of the images that trained; its path or URI."""
+        self.folder.write_table(TEACHER, table)
+        return self.path_of(TEACHER)
 
     # What `diagnose` leaves
 

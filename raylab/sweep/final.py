@@ -96,7 +96,8 @@ def retrain_and_score(
     jobs = [job_for(choice.family, images) for choice in chosen]
     check_same_test(jobs, options)
     with connected(options.address) as capacity:
-        variants = variants_of(jobs, source, cache_folder(results.location), view)
+        configs = [job.config for job in jobs]
+        variants = variants_of(configs, source, cache_folder(results.location), view)
         retrained = retrain_all(jobs, images, variants, sweep.resources, capacity, view)
     for job, model in zip(jobs, retrained, strict=True):
         write_model(results.final_model(job.trial_id), job, images.classes, model)

@@ -18,10 +18,10 @@ from raylab.config.expand import (
     sample,
     split_choices,
 )
+from raylab.config.files import FILES, digest_of
 from raylab.config.identity import trial_id
 from raylab.config.sweep import Distribution, SweepConfig
 from raylab.config.trial import Crop, SplitConfig, TrialConfig
-from raylab.config.weights import suspects_digest, weights_digest
 from raylab.errors import Problem, Refused
 from raylab.images.crop import crop_problem
 from raylab.images.source import Source
@@ -106,10 +106,9 @@ class Plan:
         """
         found: dict[str, Any] = {
             "split": self.resolve(config.split),
-            "pretrained_digest": "",
-            "drop_suspects_digest": "",
+            **{f"{name}_digest": "" for name in FILES},
         }
-        for name in ("pretrained", "drop_suspects"):
+        for name in FILES:
             file, digest = getattr(config, name), f"{name}_digest"
             if isinstance(file, str) and file:
                 found[digest] = self.digest(name, file, getattr(config, digest))
@@ -209,9 +208,9 @@ def planned_digest(field: str, file: str, meant: str) -> str:
     """The digest of the file that the field names, which is `meant` unless that is ''. Else
     Refused.
     """
-    subject = "the weights" if field == "pretrained" else "the suspects"
+    subject = f"the {FILES[field]}"
     try:
-        found = weights_digest(file) if field == "pretrained" else suspects_digest(file)
+        found = digest_of(field, file)
     except ValueError as error:
         raise Refused([Problem(field, str(error))], subject) from error
     if meant and found != meant:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from raylab.config.files import FILES, PACKAGE
 from raylab.config.sweep import SweepConfig
-from raylab.config.weights import PACKAGE
 from raylab.errors import Problem
 from raylab.images.toy import is_toy
 from raylab.storage import Folder
@@ -23,7 +23,7 @@ def out_of_reach(sweep: SweepConfig) -> Iterator[Problem]:
         text = f"the results {start} are on this machine, which the cluster does not see"
         yield Problem("search", text)
     axes: list[dict[str, Any]] = [dict(sweep.axes), *map(dict, sweep.zip)]
-    for field, kind in (("pretrained", "weights"), ("drop_suspects", "suspects")):
+    for field, kind in FILES.items():
         named = [changes.get(field) for changes in (sweep.trial, *sweep.levers)]
         named += [value for axis in axes for value in _values(axis.get(field))]
         for given in named:

@@ -5,7 +5,7 @@ N = images of the source, T = test images, K = classes.
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,32 +80,40 @@ def retrain_all(
         view.note(f"retrain {job.trial_id} on {images_of} for {job.num_epochs} epochs")
         unlocked = np.full(len(images.labels), -1, dtype=np.int64)
         unlocked[job.train] = images.labels[job.train]
-        taught = images.taught(job.config)
+        taught = images.taught(job.config, job.test)
         if taught is not None:
             taught = np.where(unlocked[:, None] >= 0, taught, 0)
         known = unlocked, taught, images.rows, images.classes
-        waiting[task.remote(job, pixels[Format.of(job.config)], *known, slot)] = job
+        waiting[task.remote(job, pixels[Format.of(job.config)], *known, slot)] = job.trial_id
+    return gathered(waiting, "retraining", "nothing was scored", view)
+
+
+def gathered(waiting: dict[Any, str], doing: str, lost: str, view: View) -> list[Any]:
+    """What the tasks, of which each has a trial's id, return, in their order.
+
+    Raises CannotFinish, with what is `lost`, when one of them fails.
+    """
     refs = list(waiting)
     while waiting:  # a log that says nothing for long looks like one that hangs
         ended, _ = ray.wait(list(waiting), timeout=HEARTBEAT_S)
         for ref in ended:
-            view.note(f"retrained {waiting.pop(ref).trial_id}")
+            view.note(f"{doing} {waiting.pop(ref)}: done")
         if not ended:
-            view.note(f"{len(waiting)} of {len(jobs)} still retrain")
+            view.note(f"{doing}: {len(waiting)} of {len(refs)} still run")
     try:
-        found: list[Retrained] = ray.get(refs)
+        found: list[Any] = ray.get(refs)
     except RayTaskError as error:
-        raise CannotFinish(f"the retraining failed: {error.cause}; nothing was scored") from error
+        raise CannotFinish(f"the {doing} failed: {error.cause}; {lost}") from error
     except RayError as error:
-        raise CannotFinish(f"the retraining was lost: {error}; nothing was scored") from error
+        raise CannotFinish(f"the {doing} was lost: {error}; {lost}") from error
     return found
 
 
 def variants_of(
-    jobs: Sequence[Job], source: Source, cache: Folder, view: View
+    configs: Iterable[TrialConfig], source: Source, cache: Folder, view: View
 ) -> dict[Format, Variant]:
-    """What the jobs look at, prepared where it is not there."""
-    forms = dict.fromkeys(Format.of(job.config) for job in jobs)
+    """What trials of the configs look at, prepared where it is not there."""
+    forms = dict.fromkeys(map(Format.of, configs))
     return {
         form: prepare(source, form, cache, partial(view.preparing, str(form))) for form in forms
     }

@@ -19,6 +19,7 @@ from raylab.images.mapped import mapped_pixels
 from raylab.images.prepare import Variant, as_array
 from raylab.images.split import assign
 from raylab.images.suspects import unsuspected
+from raylab.images.teacher import taught_by
 from raylab.images.variant import Format
 from raylab.images.votes import soft_labels
 
@@ -64,11 +65,20 @@ class Images:
         ids: list[str] = self.table["image_id"].to_pylist()
         return ids
 
-    def taught(self, config: TrialConfig) -> npt.NDArray[np.float32] | None:
-        """float32 (N, K): what the config learns in place of labels. ValueError without votes."""
+    def taught(self, config: TrialConfig, held_out: Places) -> npt.NDArray[np.float32] | None:
+        """float32 (N, K): what the config learns in place of labels, None where it learns those;
+        held_out: int64, places that validate or test.
+
+        ValueError without the votes it asks for, or where its teacher does not fit (`taught_by`).
+        """
         if config.soft_labels and self.soft_labels is None:
             raise ValueError("soft_labels: the source has no votes")
-        return self.soft_labels if config.soft_labels else None
+        votes = self.soft_labels if config.soft_labels else None
+        if not config.teacher:
+            return votes
+        targets = np.eye(len(self.classes), dtype=np.float32)[self.labels]
+        targets = targets if votes is None else votes
+        return taught_by(config, targets, self.image_ids, self.classes, held_out)
 
     def split(self, split: SplitConfig) -> npt.NDArray[np.str_]:
         """str (N,): train, val, test or nothing, per image."""

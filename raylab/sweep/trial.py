@@ -150,7 +150,8 @@ def trainer_for(params: dict[str, Any], shared: Shared) -> ray.train.torch.Torch
         raise ValueError("the split leaves no image to train or to validate on")
     ids = shared.images.table["image_id"].take(pa.array(sides.val)).to_pylist()
     job |= {"val_ids": ids, "val_labels": shared.images.labels[sides.val]}
-    shards = deal(shared.images, sides, workers, shared.images.taught(config))
+    taught = shared.images.taught(config, sides.val)
+    shards = deal(shared.images, sides, workers, taught)
     datasets: Datasets = {}
     if prepared.dataset is not None and workers == 1:
         datasets = {"images_0": prepared.dataset}

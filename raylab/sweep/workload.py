@@ -12,6 +12,7 @@ _FREE = {
     *("lr", "lr_schedule", "layer_decay", "head_lr_scale", "weight_decay", "momentum"),
     *("seed", "split", "epochs", "warmup_epochs", "patience", "pretrained", "pretrained_digest"),
     *("drop_suspects", "drop_suspects_digest", "soft_labels", "crop"),
+    *("teacher", "teacher_digest", "teacher_weight"),
     *("label_smoothing", "loss", "class_weights", "effective_beta", "focal_gamma", "gce_q"),
 }
 """Fields that change what is learned and not how long a step takes; a new field is none of them

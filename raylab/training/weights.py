@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from timm.models import adapt_input_conv
 from torch import nn
 
-from raylab.config.weights import PACKAGE, weights_digest, weights_path
+from raylab.config.files import PACKAGE, checked, path_of
 from raylab.training.layers import classifier_names, is_below, zero_classifier
 
 Weights = dict[str, torch.Tensor]
@@ -32,12 +32,7 @@ def load_pretrained(model: nn.Module, pretrained: str, digest: str, channels: in
     digest: 16 hex digits of the content that is meant, '' = any. Raises ValueError where the file
     is missing, has another content, or does not fit the model.
     """
-    path = weights_path(pretrained)
-    if digest and weights_digest(pretrained) != digest:
-        raise ValueError(
-            f"pretrained: {path} is not the file that was planned with: its digest is "
-            f"{weights_digest(pretrained)}, not {digest}"
-        )
+    path = checked("pretrained", pretrained, digest)
     weights = read_weights(path)
     if pretrained.startswith(PACKAGE):
         weights = in_order(weights, model.state_dict())
@@ -48,7 +43,7 @@ def kept_normalization(pretrained: str) -> tuple[tuple[float, ...], tuple[float,
     """Mean and std per channel with which the weights were trained, where raylab kept them as a
     model (see `checkpoint`); None for any other file. ValueError where there is no file.
     """
-    description = weights_path(pretrained).parent / DESCRIPTION
+    description = path_of("pretrained", pretrained).parent / DESCRIPTION
     try:
         kept = json.loads(description.read_text(encoding="utf-8"))
         return tuple(kept["mean"]), tuple(kept["std"])

@@ -5,45 +5,40 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
+FILES = {"pretrained": "weights", "drop_suspects": "suspects", "teacher": "teacher"}
+"""Trial fields that name a file, and what a message calls it; `<field>_digest` is its content's."""
 PACKAGE = "package:"
-"""`package:NAME` is the weights file inside the installed Python package NAME."""
+"""`pretrained: package:NAME` is the weights file inside the installed Python package NAME."""
 SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin"})
 DIGEST_HEX = 16
 
 
-def weights_path(pretrained: str) -> Path:
-    """The weights file that `pretrained` names, a path or `package:NAME`.
+def path_of(field: str, named: str) -> Path:
+    """The file that the field names: a path, or of `pretrained` also `package:NAME`.
 
     Raises ValueError where there is none; the text says what to do.
     """
-    if pretrained.startswith(PACKAGE):
-        return _file_in_package(pretrained.removeprefix(PACKAGE))
-    path = Path(pretrained).expanduser()
+    if field == "pretrained" and named.startswith(PACKAGE):
+        return _file_in_package(named.removeprefix(PACKAGE))
+    path = Path(named).expanduser()
     if not path.is_file():
-        raise ValueError(
-            f"weights file {pretrained!r} does not exist (looked at {path.absolute()})"
-        )
+        text = f"{FILES[field]} file {named!r} does not exist (looked at {path.absolute()})"
+        raise ValueError(text)
     return path
 
 
-def suspects_path(drop_suspects: str) -> Path:
-    """The file that `drop_suspects` names; ValueError where there is none."""
-    path = Path(drop_suspects).expanduser()
-    if not path.is_file():
-        raise ValueError(
-            f"suspects file {drop_suspects!r} does not exist (looked at {path.absolute()})"
-        )
+def digest_of(field: str, named: str) -> str:
+    """`file_digest` of the file that the field names; ValueError where there is none."""
+    return file_digest(path_of(field, named))
+
+
+def checked(field: str, named: str, digest: str = "") -> Path:
+    """`path_of`, whose content must have that digest, if one is given; else ValueError."""
+    path = path_of(field, named)
+    if digest and (found := file_digest(path)) != digest:
+        text = f"{named} has the digest {found}, not {digest}: its content has changed"
+        raise ValueError(f"{field}: {text}")
     return path
-
-
-def weights_digest(pretrained: str) -> str:
-    """`file_digest` of the weights file; ValueError where there is none."""
-    return file_digest(weights_path(pretrained))
-
-
-def suspects_digest(drop_suspects: str) -> str:
-    """`file_digest` of the suspects file; ValueError where there is none."""
-    return file_digest(suspects_path(drop_suspects))
 
 
 def file_digest(path: Path) -> str:

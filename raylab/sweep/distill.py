@@ -1,0 +1,179 @@
+"""From the kept models of a finished sweep to a teacher: what they say together of the images that
+they trained on.
+
+A teacher's own validation images are not among those, so that a trial of the same split can learn
+from it and still be validated honestly. N = readable images, T = training images, K = classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import ray
+import torch
+from rich.console import Console
+
+from raylab.config.sweep import metric_mode
+from raylab.errors import Problem, Refused
+from raylab.images.cache import cache_folder
+from raylab.images.mapped import mapped_pixels
+from raylab.images.prepare import Variant
+from raylab.images.source import Source, scan
+from raylab.images.split import split_fingerprint
+from raylab.images.teacher import teacher_table
+from raylab.images.variant import Format
+from raylab.results.directory import ResultsDirectory
+from raylab.results.record import Record
+from raylab.results.winners import value_of
+from raylab.storage import Folder
+from raylab.sweep.cluster import Slot, connected, image_memory_bytes, slot_for
+from raylab.sweep.earlier import check_same_data, config_of, read_sweep
+from raylab.sweep.lock import held
+from raylab.sweep.progress import LogView, View, Views
+from raylab.sweep.retrain import gathered, loaded, variants_of
+from raylab.sweep.shards import Images, Places
+from raylab.training.checkpoint import load_model
+from raylab.training.predict import predict_pixels
+
+NOTHING = "no teacher was made"
+
+
+@dataclass(frozen=True, slots=True)
+class DistillOptions:
+    """What `raylab distill` was asked for."""
+
+    results: str
+    top: int = 3
+    """So many kept models, the best of one split, teach together."""
+    data: str | None = None
+    address: str | None = None
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """The teacher that came of it. agreement: share of the images whose label it says, too."""
+
+    path: str
+    trial_ids: tuple[str, ...]
+    num_images: int
+    agreement: float
+
+
+def run_distill(options: DistillOptions) -> Taught:
+    """Write teacher.parquet: the mean of the models' probabilities of each training image.
+
+    Raises Refused where too few models were kept or the data is not the sweep's; CannotFinish when
+    a prediction fails.
+    """
+    results = ResultsDirectory(options.results)
+    sweep = read_sweep(results, options.data)
+    view: View = Views()
+    if not options.quiet:
+        view = LogView(Console(stderr=True), "val_accuracy", ())
+    with held(results):
+        records = teachers(results, sweep.metric, options.top)
+        source = scan(sweep.data)
+        check_same_data(source, records, "the sweep")
+        images = Images.of(results.images(), source.classes, source.fingerprint)
+        train = training_places(images, records[0])
+        with connected(options.address) as capacity:
+            slot = slot_for(sweep.resources, capacity)
+            memory_bytes = image_memory_bytes(sweep.resources, capacity)
+            variants = prepared(records, source, results, view)
+            pixels = loaded(variants, memory_bytes)
+            probs = all_say(results, records, pixels, images.rows[train], slot, view)
+        mean = np.stack(probs).mean(0, dtype=np.float64).astype(np.float32)
+        ids = [images.image_ids[place] for place in train]
+        path = results.write_teacher(teacher_table(ids, mean, images.classes))
+    agreement = float((mean.argmax(1) == images.labels[train]).mean())
+    return Taught(path, tuple(r.trial_id for r in records), len(train), agreement)
+
+
+def refuse(place: str, text: str) -> NoReturn:
+    """One problem, and nothing was predicted."""
+    raise Refused([Problem(place, text)], "the request", NOTHING)
+
+
+def teachers(results: ResultsDirectory, metric: str, num: int) -> list[Record]:
+    """The `num` best complete trials whose weights were kept, all of the best one's split and data;
+    Refused if there are fewer.
+    """
+    kept = results.checkpoint_ids()
+    found = [
+        record
+        for record in results.records()
+        if record.trial_id in kept
+        and record.status == "complete"
+        and getattr(record, metric) is not None
+    ]
+    if not found:
+        refuse(results.location, "keeps the weights of no complete trial; set `keep` in the grid")
+    sign = 1 if metric_mode(metric) == "max" else -1
+    found.sort(key=lambda record: (-sign * value_of(record, metric), record.trial_id))
+    best = found[0]
+    alike = [
+        record
+        for record in found
+        if record.split_fingerprint == best.split_fingerprint
+        and record.data_fingerprint == best.data_fingerprint
+    ]
+    if len(alike) < num:
+        text = (
+            f"{len(alike)} kept models learned from the best one's training images, {num} are "
+            "wanted; ask for fewer, or raise `keep` in the grid"
+        )
+        refuse(f"--top {num}", text)
+    return alike[:num]
+
+
+def training_places(images: Images, record: Record) -> Places:
+    """int64 (T,): what the record's split trains. Refused if that split cannot be made again."""
+    sides = images.split(config_of(record).split)
+    if split_fingerprint(sides, images.image_ids) != record.split_fingerprint:
+        text = "its split comes out otherwise now; images were left out or taken in since"
+        refuse(f"trial {record.trial_id}", f"{text}: run the sweep again")
+    return np.flatnonzero(sides == "train")
+
+
+def prepared(
+    records: Sequence[Record], source: Source, results: ResultsDirectory, view: View
+) -> Mapping[Format, Variant]:
+    """What the models look at."""
+    return variants_of(map(config_of, records), source, cache_folder(results.location), view)
+
+
+def all_say(
+    results: ResultsDirectory,
+    records: Sequence[Record],
+    pixels: Mapping[Format, Any],
+    rows: Places,
+    slot: Slot,
+    view: View,
+) -> list[npt.NDArray[np.float32]]:
+    """(T, K) of each model, one process per model, as wide as one worker of the sweep."""
+    task = ray.remote(say).options(
+        num_cpus=slot.cpus_per_worker, num_gpus=slot.gpus_per_worker, max_retries=2
+    )
+    waiting = {}
+    for record in records:
+        folder = results.checkpoint(record.trial_id)
+        form = Format.of(config_of(record))
+        waiting[task.remote(folder.location, pixels[form], rows, slot)] = record.trial_id
+    return gathered(waiting, "prediction", NOTHING, view)
+
+
+def say(
+    folder: str, pixels: npt.NDArray[np.uint8] | Variant, rows: Places, slot: Slot
+) -> npt.NDArray[np.float32]:
+    """The Ray task: probabilities (T, K) of the kept model in `folder`; rows: int64 (T,), places in
+    the variant's pixels.
+    """
+    torch.set_num_threads(slot.cpus_per_worker)
+    kept = load_model(Folder(folder))
+    device = torch.device("cuda" if slot.gpus_per_worker else "cpu")
+    network = kept.network.to(device).to(memory_format=torch.channels_last)
+    held_pixels = mapped_pixels(pixels) if isinstance(pixels, Variant) else pixels
+    return predict_pixels(kept, network, held_pixels[rows], device)

@@ -1,0 +1,146 @@
+"""What the best kept models say of their training images teaches a trial of the same split."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from raylab.cli import app
+from raylab.config.grid import read_grid
+from raylab.config.trial import TrialConfig
+from raylab.images.source import scan
+from raylab.images.teacher import taught_by, teacher_table
+from raylab.results.directory import ResultsDirectory
+from raylab.sweep.plan import Plan
+from raylab.sweep.runner import Options, run_sweep
+from raylab.sweep.shards import Images
+
+CLASSES = ("happy", "슬픔")
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> Path:
+    """Of two images of three, sure of neither."""
+    probs = np.array([[0.8, 0.2], [0.4, 0.6]], dtype=np.float32)
+    pq.write_table(teacher_table(["c", "a"], probs, CLASSES), tmp_path / "teacher.parquet")
+    return tmp_path / "teacher.parquet"
+
+
+def taught(path: Path, *held_out: int, weight: float = 0.25, digest: str = "") -> list[list[float]]:
+    config = TrialConfig(teacher=str(path), teacher_digest=digest, teacher_weight=weight)
+    labels = np.eye(2, dtype=np.float32)[[0, 1, 1]]
+    places = np.array(held_out, dtype=np.int64)
+    found = taught_by(config, labels, ["a", "b", "c"], CLASSES, places)
+    assert found.dtype == np.float32
+    return [[round(float(value), 6) for value in row] for row in found]
+
+
+def test_images_learn_a_mean_of_label_and_teacher_and_unknown_ones_their_label(
+    teacher: Path,
+) -> None:
+    assert taught(teacher) == [[0.85, 0.15], [0, 1], [0.2, 0.8]]
+    assert taught(teacher, 1, weight=1.0) == [[0.4, 0.6], [0, 1], [0.8, 0.2]]
+
+
+def test_a_teacher_that_saw_what_validates_is_an_error(teacher: Path) -> None:
+    with pytest.raises(ValueError, match=r"trained on 1 images which are held out here; .* split"):
+        taught(teacher, 1, 2)
+
+
+def test_a_file_that_is_no_teacher_is_an_error(teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="its content has changed"):
+        taught(teacher, digest="0" * 16)
+    with pytest.raises(ValueError, match=r"teacher file .* does not exist"):
+        taught(tmp_path / "nowhere.parquet")
+    (tmp_path / "text.parquet").write_text("no table")
+    with pytest.raises(ValueError, match="is no Parquet file"):
+        taught(tmp_path / "text.parquet")
+    other = tmp_path / "other.parquet"
+    probs = np.array([[1.0, 0.0]], dtype=np.float32)
+    pq.write_table(teacher_table(["a"], probs, ("happy", "sad")), other)
+    with pytest.raises(ValueError, match="has no column p_슬픔"):
+        taught(other)
+    pq.write_table(teacher_table(["z"], probs, CLASSES), other)
+    with pytest.raises(ValueError, match="none of the 1 images"):
+        taught(other)
+    pq.write_table(teacher_table(["a"], -probs, CLASSES), other)
+    with pytest.raises(ValueError, match="no probabilities"):
+        taught(other)
+
+
+@pytest.fixture(scope="module")
+def place(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("distill") / "copy"
+    shutil.copytree(finished, place)
+    return place
+
+
+def distill(place: Path, *more: str) -> tuple[int, str]:
+    arguments = ["distill", str(place / "results"), "--quiet", *more]
+    done = CliRunner().invoke(app, arguments)
+    return done.exit_code, done.output if done.exit_code else done.stdout
+
+
+def test_the_kept_models_teach_a_trial_of_the_same_split(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYLAB_CACHE", str(place / "cache"))
+    results = ResultsDirectory(place / "results")
+    code, answer = distill(place, "--top", "2", "--json")
+    assert code == 0, answer
+    told = json.loads(answer)
+    assert len(set(told["trial_ids"])) == 2
+    assert set(told["trial_ids"]) <= results.checkpoint_ids()
+    record = next(r for r in results.records() if r.trial_id == told["trial_ids"][0])
+    table = pq.read_table(told["path"])
+    assert table.num_rows == told["num_images"] == record.num_train
+    assert told["agreement"] > 1.5 / len(results.predictions(record.trial_id).column_names[2:])
+    validated = set(results.predictions(record.trial_id)["image_id"].to_pylist())
+    assert not validated & set(table["image_id"].to_pylist())
+
+    grid = place / "results" / "grid.yaml"
+    wanted = ["axes={}", "seeds=[0]", f"trial.teacher={told['path']}", "trial.teacher_weight=0.9"]
+    sweep = read_grid(grid, overrides=wanted)
+    (config,) = Plan(sweep, scan(sweep.data)).configs()
+    assert len(config.teacher_digest) == 16
+    outcomes = run_sweep(sweep, Options(str(place / "student"), quiet=True))
+    (student,) = outcomes.records
+    assert (student.status, student.error) == ("complete", None)
+    assert student.split_fingerprint == record.split_fingerprint
+    alone = read_grid(grid, overrides=["axes={}", "seeds=[0]"])
+    (untaught,) = run_sweep(alone, Options(str(place / "student"), quiet=True)).records
+    assert untaught.trial_id != student.trial_id
+    assert untaught.train_loss != student.train_loss
+
+
+def test_too_few_kept_models_are_refused(place: Path) -> None:
+    code, answer = distill(place, "--top", "99")
+    assert code == 2
+    assert "kept models learned from the best one's training images, 99 are wanted" in answer
+    assert "no teacher was made" in answer
+    code, answer = distill(place.parent / "nowhere")
+    assert code == 2
+
+
+def test_votes_and_a_teacher_are_both_heard(finished: Path, tmp_path: Path) -> None:
+    source = scan(str(finished / "faces.csv"))
+    table = ResultsDirectory(finished / "results").images()
+    images = Images.of(table, source.classes, source.fingerprint)
+    num, nobody = len(source.classes), np.array([], dtype=np.int64)
+    assert images.taught(TrialConfig(), nobody) is None
+    with pytest.raises(ValueError, match="soft_labels: the source has no votes"):
+        images.taught(TrialConfig(soft_labels=True), nobody)
+    even = np.full((len(images.labels), num), 1 / num, dtype=np.float32)
+    voted = replace(images, soft_labels=even)
+    sure = np.eye(num, dtype=np.float32)[:1]
+    path = tmp_path / "teacher.parquet"
+    pq.write_table(teacher_table(images.image_ids[:1], sure, source.classes), path)
+    found = voted.taught(TrialConfig(soft_labels=True, teacher=str(path)), nobody)
+    assert found is not None
+    assert found[0].tolist() == pytest.approx([0.5 + 0.5 / num, *[0.5 / num] * (num - 1)])
+    assert (found[1:] == even[1:]).all()
