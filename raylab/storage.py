@@ -25,6 +25,8 @@ UNFINISHED_SUFFIX = ".part"
 
 PAUSES_S = (0.5, 2.0, 8.0)
 """How long a remote storage that failed is left alone before it is asked again."""
+S3_ATTEMPTS = 5
+"""Of a single request, within a second."""
 # What no second try heals, and what only a person can mend.
 _FINAL = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
 _FINAL_TEXTS = ("ACCESS_DENIED", "INVALID_ACCESS_KEY", "NO_SUCH_BUCKET", "No credentials")
@@ -72,6 +74,14 @@ class Folder:
     def child(self, name: str) -> "Folder":
         """The folder of that name in this one."""
         return Folder(self.path_of(name))
+
+    def opened(self) -> tuple[fs.FileSystem | None, str]:
+        """A filesystem and the path on it, for a library that writes there by itself; None for this
+        machine's own disk.
+        """
+        if self.is_local:
+            return None, self.location
+        return persistently(lambda: _open(self.location))
 
     def write_bytes(self, name: str, data: "bytes | memoryview | pa.Buffer") -> None:
         """The file appears whole or not at all; one that stands there is replaced in one step."""
@@ -252,4 +262,8 @@ def _check(name: str) -> None:
 def _open(location: str) -> tuple[fs.FileSystem, str]:
     """The connection of a URI and the path in it, made once per process."""
     filesystem, path = fs.FileSystem.from_uri(location)
+    if isinstance(filesystem, fs.S3FileSystem):  # this one would not try again by itself
+        rebuild, (settings,) = filesystem.__reduce__()
+        retries = fs.AwsDefaultS3RetryStrategy(max_attempts=S3_ATTEMPTS)
+        filesystem = rebuild(settings | {"retry_strategy": retries})
     return filesystem, path.rstrip("/")

@@ -303,12 +303,11 @@ class Sweeping:
             )
         return loaded
 
-    def tune(self, shared: Shared, queue: TrialQueue, collector: Collector) -> None:
-        """Hand the queue to Ray Tune and return when it is empty."""
-        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is a KeyboardInterrupt here
-        survive_memory_kills()
+    def tuner(self, shared: Shared, queue: TrialQueue, collector: Collector) -> ray.tune.Tuner:
+        """Ray Tune with the queue before it."""
         trainable = ray.tune.with_parameters(self.train_function, shared=shared)
-        tuner = ray.tune.Tuner(
+        filesystem, path = self.results.scratch("tune").opened()
+        return ray.tune.Tuner(
             ray.tune.with_resources(trainable, resources_of(self.slot)),
             tune_config=ray.tune.TuneConfig(
                 search_alg=queue,
@@ -323,15 +322,21 @@ class Sweeping:
             ),
             run_config=ray.tune.RunConfig(
                 name="tune",
-                storage_path=self.results.scratch("tune").location,
+                storage_path=path,
+                storage_filesystem=filesystem,
                 callbacks=[collector],
                 failure_config=ray.tune.FailureConfig(max_failures=-1),  # the collector counts
                 checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
                 verbose=0,
             ),
         )
+
+    def tune(self, shared: Shared, queue: TrialQueue, collector: Collector) -> None:
+        """Hand the queue to Ray Tune and return when it is empty."""
+        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is a KeyboardInterrupt here
+        survive_memory_kills()
         try:
-            tuner.fit()
+            self.tuner(shared, queue, collector).fit()
         except OSError as error:  # the results' storage, to which Ray itself writes
             raise cannot_write(self.results.location, error) from error
         except (ray.tune.TuneError, RayError) as error:

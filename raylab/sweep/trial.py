@@ -177,6 +177,7 @@ def group_trainer(
     job: dict[str, Any], datasets: Datasets, slot: Slot
 ) -> ray.train.torch.TorchTrainer:
     """The trainer of a worker group, each worker with a shard of its own."""
+    filesystem, path = ResultsDirectory(job["results"]).scratch("train").opened()
     return ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config=job,
@@ -189,7 +190,8 @@ def group_trainer(
         datasets=datasets,
         run_config=ray.train.RunConfig(
             name=job["trial_id"],
-            storage_path=ResultsDirectory(job["results"]).scratch("train").location,
+            storage_path=path,
+            storage_filesystem=filesystem,
             callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # as Ray's guide does
         ),
     )
