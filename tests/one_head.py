@@ -57,14 +57,16 @@ class Head:
 
 
 @contextmanager
-def ray_head(place: Path, num_cpus: int = 2, *more: str, **env: str) -> Iterator[Head]:
+def ray_head(
+    place: Path, num_cpus: int = 2, *more: str, port: int | None = None, **env: str
+) -> Iterator[Head]:
     """A head with home and session below `place`; all its processes have ended afterwards."""
     pytest.importorskip("opencensus", reason="ray[default] is not installed: no dashboard")
     # Ray's sockets have to fit into 107 characters.
     session = Path("/tmp") / f"rl{secrets.token_hex(4)}"
     (place / "home").mkdir(parents=True)
     token = secrets.token_hex(32)
-    gcs, dashboard, metrics = free_port(), free_port(), free_port()
+    gcs, dashboard, metrics = port or free_port(), free_port(), free_port()
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYLAB_"))},
         **{"HOME": str(place / "home"), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token},
