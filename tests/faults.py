@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,11 +26,17 @@ OF_THE_RUN = ["seconds", "train_images_per_s", "started_at", "environment_id", "
 class Run:
     """One `raylab …`, or one script, in a process of its own; all that it starts carries its mark.
 
-    It leads a process group and session, as it would when started in a terminal.
+    It leads a process group and session, as it would when started in a terminal. inside: a command
+    that runs the command after it.
     """
 
     def __init__(
-        self, place: Path, *arguments: str, script: str | None = None, **settings: str
+        self,
+        place: Path,
+        *arguments: str,
+        script: str | None = None,
+        inside: Sequence[str] = (),
+        **settings: str,
     ) -> None:
         self.mark = uuid4().hex
         self.stdout, self.stderr = place / f"{self.mark}.out", place / f"{self.mark}.err"
@@ -39,7 +45,7 @@ class Run:
         program = ["-c", script] if script else ["-m", "raylab"]
         with self.stdout.open("w") as out, self.stderr.open("w") as err:
             self.process = subprocess.Popen(
-                [sys.executable, *program, *arguments],
+                [*inside, sys.executable, *program, *arguments],
                 cwd=place,
                 env={**os.environ, **environment, MARK: self.mark, **settings},
                 stdout=out,

@@ -4,11 +4,13 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
+from uuid import uuid4
 
 import pytest
-from faults import write_grid
+from faults import Run, board_of, write_grid
 from ray import cloudpickle
 from safetensors.torch import save_file
 
@@ -125,19 +127,58 @@ def test_a_sweep_that_only_fails_stops_and_retry_failed_runs_only_those(place: P
 
 EATER = """
 import sys
+import time
 from pathlib import Path
 from raylab.config.grid import read_grid
 from raylab.sweep.runner import Options, Sweeping, run_sweep
 from raylab.sweep.trial import run_trial
 
 def eat(params, shared):
-    if params["config"]["seed"] == 1:
-        eaten = []
-        while True:
-            eaten.append(bytearray(b"x" * 100_000_000))
+    eaten = []
+    while params["config"]["seed"] == 1:
+        eaten.append(b"x" * 50_000_000)
+        time.sleep(0.05)
     run_trial(params, shared)
 
 Sweeping.train_function = staticmethod(eat)
-outcomes = run_sweep(read_grid(Path("grid.yaml")), Options("r", quiet=True))
+outcomes = run_sweep(read_grid(Path("grid.yaml")), Options("r"))
 sys.exit(outcomes.exit_code)
 """
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+@contextmanager
+def memory_of(num_bytes: int) -> Iterator[tuple[str, ...]]:
+    """A command that runs the one after it where there is only so much memory: the kernel's limit,
+    which Ray finds as it does in a container.
+    """
+    is_v2 = (CGROUPS / "cgroup.controllers").exists()
+    root = CGROUPS if is_v2 else CGROUPS / "memory"
+    group = root / f"raylab-{uuid4().hex[:8]}"
+    try:
+        group.mkdir()
+        (group / ("memory.max" if is_v2 else "memory.limit_in_bytes")).write_text(str(num_bytes))
+    except OSError as error:
+        pytest.skip(f"no memory can be set apart here: {error}")
+    enter = f'mount --bind {group} {root} && echo $$ > {root}/cgroup.procs && exec "$@"'
+    try:
+        yield ("unshare", "--mount", "sh", "-c", enter, "sh")
+    finally:
+        group.rmdir()
+
+
+@pytest.mark.timeout(400)
+def test_a_trial_killed_for_its_memory_is_told_as_such_and_the_others_finish(
+    tmp_path: Path,
+) -> None:
+    write_grid(tmp_path, "axes: {lr: [1.0e-3]}\nseeds: [0, 1, 2, 3]\n")
+    limits = {"RAY_memory_usage_threshold": "0.75", "RAY_memory_monitor_refresh_ms": "50"}
+    with memory_of(6 * 2**30) as inside:
+        run = Run(tmp_path, script=EATER, inside=inside, **limits)
+        assert run.wait() == 1, run.story
+        run.check_nothing_is_left()
+    board = board_of(tmp_path / "r").set_index("seed")
+    assert dict(board.status) == {0: "complete", 1: "failed", 2: "complete", 3: "complete"}
+    assert board.loc[1, "error_kind"] == "OutOfMemory"
+    assert board.loc[1, "num_restarts"] == 2
+    assert "Traceback" not in run.story
