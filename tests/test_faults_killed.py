@@ -145,15 +145,15 @@ def test_a_killed_worker_of_two_costs_one_restart(
     tmp_path: Path, undisturbed: Callable[..., Path]
 ) -> None:
     # Only what a scheduler may prune writes its predictions after every better epoch.
-    pair = "resources: {workers: 2}\nscheduler: {asha: {grace_epochs: 40}}\n"
-    grid = write_grid(tmp_path, "axes: {lr: [1.0e-3], epochs: [60]}\n" + pair)
+    pair = "resources: {workers: 2}\nscheduler: {asha: {grace_epochs: 20}}\n"
+    grid = write_grid(tmp_path, "axes: {lr: [1.0e-3], epochs: [30]}\n" + pair)
     run = Run(tmp_path, "sweep", grid, "--results", "r")
     predictions = tmp_path / "r" / "predictions"
     assert run.until(lambda: predictions.is_dir() and any(predictions.iterdir())), run.story
     os.kill(run.pids_named(b"RayTrainWorker")[0], signal.SIGKILL)
     assert run.wait() == 0, run.story
     (row,) = board_of(tmp_path / "r").to_dict("records")
-    assert (row["status"], row["num_restarts"], row["num_epochs"]) == ("complete", 1, 60)
+    assert (row["status"], row["num_restarts"], row["num_epochs"]) == ("complete", 1, 30)
     assert_learned_the_same(tmp_path / "r", undisturbed(grid), "num_restarts")
     run.check_nothing_is_left()
 

@@ -62,11 +62,11 @@ def test_pickles_planted_while_a_sweep_runs_are_not_executed(tmp_path: Path) -> 
     """Over all that Tune keeps in the results, while a trial is killed and taken up again."""
     grid = write_grid(tmp_path, "axes: {lr: [1.0e-3]}\n")
     often = {"RAYLAB_CHECKPOINT_EVERY_S": "0.2"}
-    run = Run(tmp_path, "sweep", grid, "--results", "r", "--set", "trial.epochs=600", **often)
+    run = Run(tmp_path, "sweep", grid, "--results", "r", "--set", "trial.epochs=300", **often)
     scratch, trap = tmp_path / "r" / "scratch", pickle.dumps(Trap(tmp_path / "sprung"))
     assert run.until(lambda: list(scratch.rglob("state.pt"))), run.story
     os.kill(run.trial_pids()[0], 9)
-    deadline, planted = time.monotonic() + 60, 0
+    deadline, planted = time.monotonic() + 30, 0
     while time.monotonic() < deadline and run.process.poll() is None:
         for folder, _, names in os.walk(scratch):  # passes over what Tune has just thrown away
             wanted = {name for name in names if name.endswith((".pkl", "state.pt"))}

@@ -36,7 +36,7 @@ def measure(stage: Stage) -> list[Row]:
         run_whole(stage, sweep_of("bench-grid", data, trial, axes=AXES, resources=CPU_ONLY))
     )
     stage.note("asha: the same under ASHA")
-    scheduler = Scheduler(kind="asha", grace_epochs=1, reduction_factor=3)
+    scheduler = Scheduler(kind="asha", grace_epochs=1, reduction_factor=2)
     asha = records_of(
         run_whole(
             stage,
@@ -73,7 +73,7 @@ def rows_of(grid: list[Record], asha: list[Record], seeds: list[float]) -> list[
         spent / whole,
         EPOCHS,
         "ok" if EPOCHS.holds(spent / whole) else "missed",
-        f"{len(grid)} configs, reduction factor 3, one epoch of grace; ratio = ASHA / full grid",
+        f"{len(grid)} configs, reduction factor 2, one epoch of grace; ratio = ASHA / full grid",
     )
     return [judged("ASHA, points lost", best - found, "points", limit, how), share]
 

@@ -28,6 +28,8 @@ class WaitingSweeping(SteppedSweeping):
 
     train_function = staticmethod(wait)
     epoch_s = 0.0
+    num_slots = 1
+    folder = ""
 
     def shared(self, variants: Any) -> Any:
         """What `wait` needs; nothing in it makes a process import torch."""
@@ -35,7 +37,12 @@ class WaitingSweeping(SteppedSweeping):
         rows = [{**asdict(row), "epoch": epoch + 1} for epoch in range(EPOCHS)]
         rows[-1]["is_last"] = True
         facts = {"num_train": 100, "num_val": 20, "num_workers": 1, "device": "none"}
-        return {"epoch_s": self.epoch_s, "rows": [{**each, **facts} for each in rows]}
+        return {
+            "epoch_s": self.epoch_s,
+            "rows": [{**each, **facts} for each in rows],
+            "folder": self.folder,
+            "num_slots": self.num_slots,
+        }
 
 
 def run(folder: Path, num_trials: int, trial_s: float) -> dict[str, float]:
@@ -46,7 +53,8 @@ def run(folder: Path, num_trials: int, trial_s: float) -> dict[str, float]:
     sweep = sweep_of("crowd", "toy:num=140", trial, seeds=num_trials, keep=0, resources=CPU_ONLY)
     plan = plan_of(sweep)
     stage = Stage(folder, quick=False, num_cpus=slots, capacity=capacity)
-    kind = type("Waiting", (WaitingSweeping,), {"epoch_s": trial_s / EPOCHS})
+    given = {"epoch_s": trial_s / EPOCHS, "num_slots": slots, "folder": str(folder / "warm")}
+    kind = type("Waiting", (WaitingSweeping,), given)
     began = time.monotonic()
     seen = run_steps(stage, plan, [list(plan.configs())], kind)
     wall_s = wall(seen)

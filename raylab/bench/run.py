@@ -54,7 +54,8 @@ MEASUREMENTS = (
     Measurement("memory", memory.measure, in_quick=True),
     Measurement("precision", precision.measure),
     Measurement("asha", asha.measure),
-    Measurement("scaling", scaling.measure),
+    Measurement("scaling", scaling.measure_slots),
+    Measurement("crowd", scaling.measure_crowd, needs_ray=False),
     Measurement("gpu", gpu.measure, needs_ray=False),
 )
 NAMES = tuple(measurement.name for measurement in MEASUREMENTS)

@@ -24,12 +24,7 @@ TRIALS_PER_SLOT = {True: 8, False: 20}
 TIMEOUT_S = 590
 
 
-def measure(stage: Stage) -> list[Row]:
-    """One slot against all of them, then the crowd."""
-    return [slots(stage), crowd(stage)]
-
-
-def slots(stage: Stage) -> Row:
+def measure_slots(stage: Stage) -> list[Row]:
     """Images per second of the same trials in all slots over one slot's, in turns."""
     all_slots = slots_of(stage)
     stage.note(f"scaling: 1 and {all_slots} slots")
@@ -47,9 +42,8 @@ def slots(stage: Stage) -> Row:
             rates[k].append(images_per_s(run_steps(told, plan, [list(plan.configs())])))
     limit = at_least(PER_SLOT.number * all_slots)
     how = f"{2 * all_slots} trials in warm slots, {ROUNDS} rounds in turns; ratio = {all_slots} / 1"
-    return compared(
-        f"throughput, {all_slots} slots / 1", rates[all_slots], rates[1], "images/s", limit, how
-    )
+    what = f"throughput, {all_slots} slots / 1"
+    return [compared(what, rates[all_slots], rates[1], "images/s", limit, how)]
 
 
 def images_per_s(seen: list[Seen]) -> float:
@@ -59,7 +53,7 @@ def images_per_s(seen: list[Seen]) -> float:
     return trained / watch.wall(seen)
 
 
-def crowd(stage: Stage) -> Row:
+def measure_crowd(stage: Stage) -> list[Row]:
     """The share of their time that the slots of a simulated cluster are busy."""
     num = min(MAX_PROCESSES[stage.quick], CLUSTER_SLOTS, available_bytes() // 2 // PROCESS_BYTES)
     num_trials, trial_s = num * TRIALS_PER_SLOT[stage.quick], CLUSTER_TRIAL_S * num / CLUSTER_SLOTS
@@ -72,7 +66,7 @@ def crowd(stage: Stage) -> Row:
         f"{num_trials / answer['wall_s']:.1f} of {CLUSTER_SLOTS / CLUSTER_TRIAL_S:.1f} trials/s "
         "through queue, Tune, collector and records"
     )
-    return judged(f"slots busy, {CLUSTER_SLOTS} simulated", busy, "of 1", BUSY, how)
+    return [judged(f"slots busy, {CLUSTER_SLOTS} simulated", busy, "of 1", BUSY, how)]
 
 
 def run_crowd(folder: Path, num_slots: int, num_trials: int, trial_s: float) -> dict[str, float]:

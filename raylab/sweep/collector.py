@@ -210,6 +210,7 @@ class Collector(Callback):
         """Write how the trial ended, and tell the queue and the view."""
         running = self.running.pop(identity)
         release_group(running)
+        forget_reports(running.trial)
         with self.writing():
             record = self.written(running, status)
             self.keep_best(record, outcome_of(record, self.metric))
@@ -271,6 +272,15 @@ class Collector(Callback):
         for _, identity in self.kept[self.keep :]:
             self.results.delete_checkpoint(identity)
         del self.kept[self.keep :]
+
+
+def forget_reports(trial: Any) -> None:
+    """Empty what Tune keeps of an ended trial for tables of its own, which nobody asks for: 50 kB,
+    so that thousands of trials would fill the driver.
+    """
+    trial.evaluated_params.clear()
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
 
 
 def release_group(running: Running) -> None:
