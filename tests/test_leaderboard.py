@@ -1,5 +1,6 @@
 """The leaderboard: several sweeps as one, ranked honestly, shown as text in four formats."""
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from raylab.config.identity import ADDED
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
 from raylab.results.directory import ResultsDirectory
@@ -91,6 +93,17 @@ def test_sweeps_of_one_name_are_told_apart_by_their_place(tmp_path: Path, sweep:
 def test_results_can_be_read_before_anything_was_gathered(tmp_path: Path, sweep: str) -> None:
     (Path(sweep) / "leaderboard.parquet").unlink()
     assert len(read([sweep])) == 4
+
+
+def test_trials_from_before_a_field_was_there_have_its_default(tmp_path: Path, sweep: str) -> None:
+    older = ResultsDirectory(tmp_path / "older")
+    ours = record(0.6, lr=0.5)
+    config = {name: value for name, value in ours.config.items() if name not in ADDED}
+    older.add(dataclasses.replace(ours, config=config))
+    older.flush()
+    both = read([sweep, older.location])
+    assert set(both["teacher_weight"]) == {0.5}
+    assert differing_columns(both) == ["augment", "lr"]
 
 
 def test_only_differing_fields_are_shown(sweep: str) -> None:

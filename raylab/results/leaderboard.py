@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import pandas as pd
 import pyarrow as pa
 
+from raylab.config.identity import ADDED
 from raylab.config.sweep import metric_mode
+from raylab.config.trial import TrialConfig
 from raylab.errors import Problem, Refused
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import CONFIG_COLUMNS, LEADERBOARD_SCHEMA
@@ -35,6 +37,8 @@ def read(locations: Sequence[str]) -> pd.DataFrame:
     ]
     merged = pa.concat_tables(named, promote_options="permissive")
     frame: pd.DataFrame = merged.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    for name in ADDED & set(frame.columns):  # trials from before did what its default does
+        frame[name] = frame[name].where(frame[name].notna(), TrialConfig.model_fields[name].default)
     return frame
 
 
