@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,12 @@ import pytest
 from finished_sweep import run, write_faces
 
 from raylab.sweep.cluster import connected
+
+
+def pytest_configure() -> None:
+    """xdist's workers ignore Ctrl-C, and so would every sweep that their tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
