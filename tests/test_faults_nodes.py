@@ -19,7 +19,7 @@ from raylab.sweep import runner
 from raylab.sweep.runner import Options, run_sweep
 from raylab.sweep.shards import dataset_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 GRID = "axes: {lr: [1.0e-2, 1.0e-3], epochs: [400]}\nseeds: [0, 1]\n"
 OFTEN = {"RAYLAB_CHECKPOINT_EVERY_S": "0.2"}
 
