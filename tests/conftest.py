@@ -1,6 +1,6 @@
 """What several test files share."""
 
-import signal
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,12 +8,6 @@ import pytest
 from finished_sweep import run, write_faces
 
 from raylab.sweep.cluster import connected
-
-
-def pytest_configure() -> None:
-    """xdist's workers ignore Ctrl-C, and so would every sweep that their tests start."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +26,9 @@ def finished(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_faces(place)
         assert run(place).exit_code == 0
     return place
+
+
+@pytest.fixture(scope="module")
+def finished_copy(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `finished` to write in; it learned from where that was."""
+    return Path(shutil.copytree(finished, tmp_path_factory.mktemp("finished") / "copy"))

@@ -95,13 +95,12 @@ class Run:
         return [pid for pid in living() if wanted in environment_of(pid)]
 
     def check_nothing_is_left(self, timeout_s: float = 30) -> None:
-        """No process, and no shared memory that was not there before and belongs to nobody now."""
+        """No process, and no shared memory that was not there before."""
         deadline = time.monotonic() + timeout_s
         while left := self.pids():
             assert time.monotonic() < deadline, [command_of(pid)[:60] for pid in left]
             time.sleep(0.1)
-        new = {name for name in shared_memory() - self.shared_memory if is_of_ray(name)}
-        assert not (new and new - in_use(new))  # other tests have a Ray, too
+        assert not {name for name in shared_memory() - self.shared_memory if is_of_ray(name)}
 
 
 def living() -> list[int]:
@@ -123,12 +122,6 @@ def shared_memory() -> set[str]:
 def is_of_ray(name: str) -> bool:
     """Other tests' multiprocessing keeps its semaphores there, too."""
     return not name.startswith(("sem.", "torch_"))
-
-
-def in_use(names: set[str]) -> set[str]:
-    """Those of the shared memory that some living process has mapped."""
-    maps = [_read(Path(f"/proc/{pid}/maps")) for pid in living()]
-    return {name for name in names if any(f"/dev/shm/{name}".encode() in each for each in maps)}
 
 
 def _read(path: Path) -> bytes:

@@ -1,7 +1,6 @@
 """What the best kept models say of their training images teaches a trial of the same split."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,25 +72,18 @@ def test_a_file_that_is_no_teacher_is_an_error(teacher: Path, tmp_path: Path) ->
         taught(other)
 
 
-@pytest.fixture(scope="module")
-def place(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("distill") / "copy"
-    shutil.copytree(finished, place)
-    return place
-
-
-def distill(place: Path, *more: str) -> tuple[int, str]:
-    arguments = ["distill", str(place / "results"), "--quiet", *more]
+def distill(finished_copy: Path, *more: str) -> tuple[int, str]:
+    arguments = ["distill", str(finished_copy / "results"), "--quiet", *more]
     done = CliRunner().invoke(app, arguments)
     return done.exit_code, done.output if done.exit_code else done.stdout
 
 
 def test_the_kept_models_teach_a_trial_of_the_same_split(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    finished_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAYLAB_CACHE", str(place / "cache"))
-    results = ResultsDirectory(place / "results")
-    code, answer = distill(place, "--top", "2", "--json")
+    monkeypatch.setenv("RAYLAB_CACHE", str(finished_copy / "cache"))
+    results = ResultsDirectory(finished_copy / "results")
+    code, answer = distill(finished_copy, "--top", "2", "--json")
     assert code == 0, answer
     told = json.loads(answer)
     assert len(set(told["trial_ids"])) == 2
@@ -103,27 +95,27 @@ def test_the_kept_models_teach_a_trial_of_the_same_split(
     validated = set(results.predictions(record.trial_id)["image_id"].to_pylist())
     assert not validated & set(table["image_id"].to_pylist())
 
-    grid = place / "results" / "grid.yaml"
+    grid = finished_copy / "results" / "grid.yaml"
     wanted = ["axes={}", "seeds=[0]", f"trial.teacher={told['path']}", "trial.teacher_weight=0.9"]
     sweep = read_grid(grid, overrides=wanted)
     (config,) = Plan(sweep, scan(sweep.data)).configs()
     assert len(config.teacher_digest) == 16
-    outcomes = run_sweep(sweep, Options(str(place / "student"), quiet=True))
+    outcomes = run_sweep(sweep, Options(str(finished_copy / "student"), quiet=True))
     (student,) = outcomes.records
     assert (student.status, student.error) == ("complete", None)
     assert student.split_fingerprint == record.split_fingerprint
     alone = read_grid(grid, overrides=["axes={}", "seeds=[0]"])
-    (untaught,) = run_sweep(alone, Options(str(place / "student"), quiet=True)).records
+    (untaught,) = run_sweep(alone, Options(str(finished_copy / "student"), quiet=True)).records
     assert untaught.trial_id != student.trial_id
     assert untaught.train_loss != student.train_loss
 
 
-def test_too_few_kept_models_are_refused(place: Path) -> None:
-    code, answer = distill(place, "--top", "99")
+def test_too_few_kept_models_are_refused(finished_copy: Path) -> None:
+    code, answer = distill(finished_copy, "--top", "99")
     assert code == 2
     assert "kept models learned from the best one's training images, 99 are wanted" in answer
     assert "no teacher was made" in answer
-    code, answer = distill(place.parent / "nowhere")
+    code, answer = distill(finished_copy.parent / "nowhere")
     assert code == 2
 
 

@@ -14,28 +14,20 @@ from raylab.training.checkpoint import WEIGHTS, load_model, save_model
 from raylab.training.model import build_model, normalization
 
 
-@pytest.fixture(scope="module")
-def place(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the finished sweep, which learned from where it was."""
-    place = tmp_path_factory.mktemp("extend") / "copy"
-    shutil.copytree(finished, place)
-    return place
-
-
-def extend(place: Path, trial: str, *more: str) -> tuple[int, str]:
-    arguments = ["extend", str(place / "results"), trial, "--json", "--quiet", *more]
+def extend(finished_copy: Path, trial: str, *more: str) -> tuple[int, str]:
+    arguments = ["extend", str(finished_copy / "results"), trial, "--json", "--quiet", *more]
     done = CliRunner().invoke(app, arguments)
     return done.exit_code, done.output if done.exit_code else done.stdout
 
 
 def test_more_epochs_begin_where_the_trial_was_best_and_both_are_compared(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    finished_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAYLAB_CACHE", str(place / "cache"))
-    results = ResultsDirectory(place / "results")
+    monkeypatch.setenv("RAYLAB_CACHE", str(finished_copy / "cache"))
+    results = ResultsDirectory(finished_copy / "results")
     trial_id = sorted(results.checkpoint_ids())[0]
     before = {record.trial_id: record for record in results.records()}
-    code, answer = extend(place, trial_id[:8], "--epochs", "3", "--lr", "1e-4")
+    code, answer = extend(finished_copy, trial_id[:8], "--epochs", "3", "--lr", "1e-4")
     assert code == 0, answer
     rows = {row["trial_id"]: row for row in json.loads(answer)}
     assert rows.keys() > {trial_id}
@@ -49,14 +41,14 @@ def test_more_epochs_begin_where_the_trial_was_best_and_both_are_compared(
     assert {record.trial_id: record for record in results.records()} == before
 
 
-def test_a_trial_whose_weights_are_gone_is_refused(place: Path) -> None:
-    results = ResultsDirectory(place / "results")
+def test_a_trial_whose_weights_are_gone_is_refused(finished_copy: Path) -> None:
+    results = ResultsDirectory(finished_copy / "results")
     trial_id = sorted(results.checkpoint_ids())[-1]
     results.delete_checkpoint(trial_id)
-    code, answer = extend(place, trial_id, "--epochs", "3")
+    code, answer = extend(finished_copy, trial_id, "--epochs", "3")
     assert code == 2
     assert "its weights were not kept" in answer
-    assert not (place / "results" / "extended" / trial_id).exists()
+    assert not (finished_copy / "results" / "extended" / trial_id).exists()
 
 
 def test_kept_weights_are_normalised_as_they_were_trained(tmp_path: Path) -> None:

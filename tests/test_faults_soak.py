@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from faults import Run, board_of, write_grid
 
-NUM_TRIALS = int(os.environ.get("RAYLAB_TEST_SOAK", "300"))
+NUM_TRIALS = int(os.environ.get("RAYLAB_TEST_SOAK", "400"))
 GROWTH = 1.05
+DRIVER_MB_PER_TRIAL = 0.07
+"""Tune and the records of a sweep remember 0.04; with Tune's own tables it was 0.09."""
 
 
 def resident_mb(pid: int) -> float:
@@ -51,6 +53,7 @@ def test_memory_and_open_files_stay_flat_over_thousands_of_trials(tmp_path: Path
     medians = [np.nanmedian(table[quarter == q, 1:], axis=0) for q in range(4)]
     for q, row in enumerate(medians, 1):
         print(f"quarter {q}: driver {row[0]:.0f} MB, trial {row[1]:.0f} MB, files {row[2:]}")
-    assert (medians[3][:2] <= GROWTH * medians[1][:2]).all()
+    assert medians[3][0] - medians[1][0] <= DRIVER_MB_PER_TRIAL * NUM_TRIALS / 2
+    assert medians[3][1] <= GROWTH * medians[1][1]
     assert (medians[3][2:] <= medians[1][2:] + 3).all()
     run.check_nothing_is_left()

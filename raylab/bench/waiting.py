@@ -21,8 +21,8 @@ def wait(params: dict[str, Any], shared: dict[str, Any]) -> None:
 def gather(folder: Path, num_slots: int) -> None:
     """Until a process runs in every slot.
 
-    Two cores start one of them in a second; a trial that ended before the next process stood would
-    have Tune give that one's trial to the process that is there, and start another, for ever.
+    Two cores start one of them in two seconds; a trial that ended before the next process stood
+    would have Tune give that one's trial to the process that is there, and start another, for ever.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / str(os.getpid())).touch()

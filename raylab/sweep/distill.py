@@ -18,10 +18,8 @@ from rich.console import Console
 from raylab.config.sweep import metric_mode
 from raylab.errors import Problem, Refused
 from raylab.images.cache import cache_folder
-from raylab.images.mapped import mapped_pixels
 from raylab.images.prepare import Variant
-from raylab.images.source import Source, scan
-from raylab.images.split import split_fingerprint
+from raylab.images.source import scan
 from raylab.images.teacher import teacher_table
 from raylab.images.variant import Format
 from raylab.results.directory import ResultsDirectory
@@ -29,10 +27,10 @@ from raylab.results.record import Record
 from raylab.results.winners import value_of
 from raylab.storage import Folder
 from raylab.sweep.cluster import Slot, connected, image_memory_bytes, slot_for
-from raylab.sweep.earlier import check_same_data, config_of, read_sweep
+from raylab.sweep.earlier import check_same_data, config_of, read_sweep, sides_of
 from raylab.sweep.lock import held
 from raylab.sweep.progress import LogView, View, Views
-from raylab.sweep.retrain import gathered, loaded, variants_of
+from raylab.sweep.retrain import at_hand, gathered, loaded, variants_of
 from raylab.sweep.shards import Images, Places
 from raylab.training.checkpoint import load_model
 from raylab.training.predict import predict_pixels
@@ -78,11 +76,12 @@ def run_distill(options: DistillOptions) -> Taught:
         source = scan(sweep.data)
         check_same_data(source, records, "the sweep")
         images = Images.of(results.images(), source.classes, source.fingerprint)
-        train = training_places(images, records[0])
+        train = np.flatnonzero(sides_of(records[0], images, NOTHING) == "train")
         with connected(options.address) as capacity:
             slot = slot_for(sweep.resources, capacity)
             memory_bytes = image_memory_bytes(sweep.resources, capacity)
-            variants = prepared(records, source, results, view)
+            cache = cache_folder(results.location)
+            variants = variants_of(map(config_of, records), source, cache, view)
             pixels = loaded(variants, memory_bytes)
             probs = all_say(results, records, pixels, images.rows[train], slot, view)
         mean = np.stack(probs).mean(0, dtype=np.float64).astype(np.float32)
@@ -129,22 +128,6 @@ def teachers(results: ResultsDirectory, metric: str, num: int) -> list[Record]:
     return alike[:num]
 
 
-def training_places(images: Images, record: Record) -> Places:
-    """int64 (T,): what the record's split trains. Refused if that split cannot be made again."""
-    sides = images.split(config_of(record).split)
-    if split_fingerprint(sides, images.image_ids) != record.split_fingerprint:
-        text = "its split comes out otherwise now; images were left out or taken in since"
-        refuse(f"trial {record.trial_id}", f"{text}: run the sweep again")
-    return np.flatnonzero(sides == "train")
-
-
-def prepared(
-    records: Sequence[Record], source: Source, results: ResultsDirectory, view: View
-) -> Mapping[Format, Variant]:
-    """What the models look at."""
-    return variants_of(map(config_of, records), source, cache_folder(results.location), view)
-
-
 def all_say(
     results: ResultsDirectory,
     records: Sequence[Record],
@@ -175,5 +158,4 @@ def say(
     kept = load_model(Folder(folder))
     device = torch.device("cuda" if slot.gpus_per_worker else "cpu")
     network = kept.network.to(device).to(memory_format=torch.channels_last)
-    held_pixels = mapped_pixels(pixels) if isinstance(pixels, Variant) else pixels
-    return predict_pixels(kept, network, held_pixels[rows], device)
+    return predict_pixels(kept, network, at_hand(pixels)[rows], device)

@@ -4,6 +4,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
 from raylab import __version__
@@ -14,8 +16,10 @@ from raylab.config.sweep import SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.errors import Problem, Refused
 from raylab.images.source import Source
+from raylab.images.split import split_fingerprint
 from raylab.results.directory import GRID, ResultsDirectory
 from raylab.results.record import Record
+from raylab.sweep.shards import Images
 
 
 def read_sweep(results: ResultsDirectory, data: str | None = None) -> SweepConfig:
@@ -84,3 +88,16 @@ def check_same_data(source: Source, records: Iterable[Record], what: str) -> Non
         "restore them, give their place with --data, or run the sweep again"
     )
     raise Refused([Problem(source.location, text)], "the data", "nothing was trained")
+
+
+def sides_of(record: Record, images: Images, harmless: str) -> npt.NDArray[np.str_]:
+    """str (N,): train, val, test or nothing, as the record's trial had it.
+
+    Refused, with what is `harmless`, if that split cannot be made again.
+    """
+    sides = images.split(config_of(record).split)
+    if split_fingerprint(sides, images.image_ids) == record.split_fingerprint:
+        return sides
+    text = "its split comes out otherwise now; images were left out or taken in since"
+    problem = Problem(f"trial {record.trial_id}", f"{text}: run the sweep again")
+    raise Refused([problem], "the request", harmless)

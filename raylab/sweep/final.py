@@ -20,7 +20,6 @@ from raylab.config.sweep import SweepConfig
 from raylab.errors import Problem, Refused
 from raylab.images.cache import cache_folder
 from raylab.images.source import Source, scan
-from raylab.images.split import split_fingerprint
 from raylab.images.suspects import unsuspected
 from raylab.results.directory import ResultsDirectory
 from raylab.results.environment import environment, git_sha
@@ -28,13 +27,15 @@ from raylab.results.greedy import greedy_weights, label_probs
 from raylab.results.intervals import wilson
 from raylab.results.winners import Family, ranked_families
 from raylab.sweep.cluster import connected
-from raylab.sweep.earlier import check_same_data, config_of, read_sweep
+from raylab.sweep.earlier import check_same_data, config_of, read_sweep, sides_of
 from raylab.sweep.lock import held
 from raylab.sweep.progress import LogView, View, Views
 from raylab.sweep.retrain import Job, Retrained, retrain_all, variants_of, write_model
 from raylab.sweep.shards import Images
 from raylab.sweep.tally import short_name
 from raylab.training.metrics import accuracy, confusion_counts, macro_f1
+
+UNREAD = "no test label was read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def retrain_and_score(
 
 def refuse(place: str, text: str) -> NoReturn:
     """One problem, and nothing was trained."""
-    raise Refused([Problem(place, text)], "the request", "no test label was read")
+    raise Refused([Problem(place, text)], "the request", UNREAD)
 
 
 def check_options(options: FinalOptions) -> None:
@@ -194,10 +195,7 @@ def job_for(family: Family, images: Images) -> Job:
     """
     record = family.first
     config = config_of(record)
-    sides = images.split(config.split)
-    if split_fingerprint(sides, images.image_ids) != record.split_fingerprint:
-        text = "its split comes out otherwise now; images were left out or taken in since"
-        refuse(f"trial {record.trial_id}", f"{text}: run the sweep again")
+    sides = sides_of(record, images, UNREAD)
     test = np.flatnonzero(sides == "test")
     if not len(test):
         text = "its split locks no test images; set split.test > 0, or name them in the source"

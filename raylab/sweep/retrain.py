@@ -130,6 +130,11 @@ def loaded(variants: Mapping[Format, Variant], memory_bytes: float) -> dict[Form
     return refs
 
 
+def at_hand(pixels: npt.NDArray[np.uint8] | Variant) -> npt.NDArray[np.uint8]:
+    """uint8 (rows, S, S, C): what `loaded` gave a task."""
+    return mapped_pixels(pixels) if isinstance(pixels, Variant) else pixels
+
+
 def retrain(
     job: Job,
     pixels: npt.NDArray[np.uint8] | Variant,
@@ -145,9 +150,8 @@ def retrain(
     torch.set_num_threads(slot.cpus_per_worker)
     keep_freed_memory()
     began = time.perf_counter()
-    held = mapped_pixels(pixels) if isinstance(pixels, Variant) else pixels
     data = TrainingData(
-        images=as_tensor(held),
+        images=as_tensor(at_hand(pixels)),
         labels=labels,
         train_rows=job.train,
         val_rows=np.empty(0, dtype=np.int64),
