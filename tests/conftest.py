@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,12 @@ import pytest
 from finished_sweep import run, write_faces
 
 from raylab.sweep.cluster import connected
+
+
+def pytest_configure() -> None:
+    """A job in a shell's background ignores Ctrl-C, and so would every sweep that it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
