@@ -6,12 +6,14 @@ import pytest
 import torch
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.train import WorkerGroupError
 
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotWrite
 from raylab.results.record import Record, record_from
 from raylab.sweep.failures import (
     Failure,
+    cause_of,
     failure_in,
     failure_of,
     one_cause,
@@ -26,6 +28,11 @@ DEAD = """The actor died unexpectedly before finishing this task.
 The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit
 detail: Worker unexpectedly exits with a connection error code 2. End of file. Some common causes
 include: (1) the process was killed by the OOM killer due to high memory usage, (2) …"""
+
+ECHO = (
+    "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:14213: "
+    "Connection reset by peer. This is typically caused by a remote worker hanging"
+)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +68,7 @@ def test_what_a_trial_raises_has_a_kind(error: Exception, kind: str) -> None:
             False,
         ),
         ("Task was killed due to the node running low on memory.", "OutOfMemory", True),
+        (f"Training failed due to worker errors:\nRuntimeError: {ECHO}", "ProcessDied", True),
         ("Traceback …\n  File x\nray.exceptions.Odd: it broke", "Odd", True),
         ("", "unknown", True),
     ],
@@ -75,6 +83,22 @@ def test_a_full_storage_is_told_apart_from_a_trial_that_fails() -> None:
     story = "ray::train()\n  File x\nraylab.errors.CannotWrite: /r/a cannot be written: full\nMend"
     expected = Failure(CannotWrite.__name__, "/r/a cannot be written: full\nMend")
     assert failure_in(story) == expected
+
+
+@pytest.mark.parametrize(
+    ("raised", "cause"),
+    [
+        ([RuntimeError(ECHO)], None),
+        ([RuntimeError(ECHO), ValueError("model x is too small")], 1),
+        ([RuntimeError("mat1 and mat2 shapes cannot be multiplied")], 0),
+        ([RayActorError()], None),
+    ],
+)
+def test_what_the_peers_of_a_killed_worker_say_is_not_the_configs_fault(
+    raised: list[Exception], cause: int | None
+) -> None:
+    error = WorkerGroupError("Training failed", dict(enumerate(raised)))
+    assert cause_of(error) is (None if cause is None else raised[cause])
 
 
 def test_restarts_wait_longer_and_longer() -> None:

@@ -1,18 +1,27 @@
 """`amp: auto` takes the half precision only where it was measured to be faster."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
 from raylab.config.trial import TrialConfig
 from raylab.training import precision
+from raylab.training.model import Cnn
 
 CPU = torch.device("cpu")
 
 
-def clock(seconds: dict[torch.dtype | None, float]) -> Callable[..., Callable[[], float]]:
-    return lambda device, dtype: lambda: seconds[dtype]
+def clock(seconds: dict[torch.dtype | None, float]) -> Callable[..., object]:
+    return lambda device, config: lambda dtype: seconds[dtype]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_measured() -> Iterator[None]:
+    precision.fastest_dtype.cache_clear()
+    yield
+    precision.fastest_dtype.cache_clear()
 
 
 @pytest.mark.parametrize(("half", "chosen"), [(0.5, torch.bfloat16), (0.9, None), (3.0, None)])
@@ -20,27 +29,49 @@ def test_auto_wants_a_real_gain(
     half: float, chosen: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "step_seconds", clock({None: 1.0, torch.bfloat16: half}))
-    precision.fastest_dtype.cache_clear()
     assert precision.resolve_amp(TrialConfig(), CPU) is chosen
-    precision.fastest_dtype.cache_clear()
 
 
 def test_a_gpu_without_bfloat16_takes_float16(monkeypatch: pytest.MonkeyPatch) -> None:
     speeds = {None: 1.0, torch.bfloat16: 2.0, torch.float16: 0.4}
     monkeypatch.setattr(precision, "step_seconds", clock(speeds))
-    precision.fastest_dtype.cache_clear()
-    assert precision.fastest_dtype(torch.device("cuda")) is torch.float16
-    precision.fastest_dtype.cache_clear()
+    assert precision.resolve_amp(TrialConfig(), torch.device("cuda")) is torch.float16
 
 
-def test_the_probe_times_real_steps() -> None:
-    run = precision.step_seconds(CPU, torch.bfloat16)
-    assert 0 < run() < 10
+def test_the_model_that_trains_is_the_one_that_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[TrialConfig] = []
+
+    def step(device: torch.device, config: TrialConfig) -> Callable[..., float]:
+        timed.append(config)
+        return lambda dtype: 1.0
+
+    monkeypatch.setattr(precision, "step_seconds", step)
+    wide = TrialConfig(model="tf_efficientnet_lite0", image_size=96)
+    for config in (wide, TrialConfig(model="cnn"), wide.model_copy(update={"lr": 1.0})):
+        precision.resolve_amp(config, CPU)
+    assert [(c.model, c.image_size) for c in timed] == [(wide.model, 96), ("cnn", 64)]
+
+
+def test_the_probe_times_real_steps_and_leaves_no_trace_in_the_random_numbers() -> None:
+    config = TrialConfig(model="cnn", image_size=16, channels=1)
+    before = torch.get_rng_state()
+    precision.resolve_amp(config, CPU)
+    assert torch.equal(torch.get_rng_state(), before)
+    run = precision.step_seconds(CPU, config)
+    assert 0 < run(torch.bfloat16) < 10
+
+
+def test_a_step_that_does_not_fit_takes_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Cnn, "forward", full)
+    assert precision.step_seconds(CPU, TrialConfig(model="cnn"))(None) == math.inf
 
 
 @pytest.mark.parametrize(("amp", "dtype"), [("none", None), ("bf16", torch.bfloat16)])
 def test_a_named_precision_is_not_probed(
     amp: str, dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "fastest_dtype", lambda device: pytest.fail("probed"))
+    monkeypatch.setattr(precision, "fastest_dtype", lambda device, config: pytest.fail("probed"))
     assert precision.resolve_amp(TrialConfig(amp=amp), CPU) is dtype

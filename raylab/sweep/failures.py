@@ -33,6 +33,8 @@ _NODE_LOST = re.compile(r"node (has )?died|node.{0,40}(was|is) (preempted|draine
 _OUT_OF_REACH = re.compile(r"actor .{0,80}is (temporarily )?unavailable", re.I)
 _OUT_OF_MEMORY = re.compile(r"low on memory|out.of.memory|OutOfMemory|can't allocate memory", re.I)
 _PROCESS_DIED = re.compile(r"actor (died|is dead)|worker.{0,30}died|ActorDied", re.I)
+# Of the workers that are left when one of a group dies: gloo's words, and NCCL's.
+_PEER_GONE = re.compile(r"gloo/transport|(reset|closed) by (remote )?peer|NCCL.{0,200}remote", re.I)
 _EXCEPTION = re.compile(r"^(?:[\w.]+\.)?([A-Z]\w+)(?:: (.*))?$")
 
 _task_failed = RayActorManager._actor_task_failed
@@ -83,6 +85,8 @@ def failure_in(story: str) -> Failure:
         return Failure(OUT_OF_MEMORY, text[:500])
     if _PROCESS_DIED.search(story):
         return Failure(PROCESS_DIED, "the trial's process died (killed, or it crashed)")
+    if _PEER_GONE.search(story):
+        return Failure(PROCESS_DIED, "a worker of the trial died (killed, or it crashed)")
     if raised:
         return Failure(raised[-1][1], (raised[-1][2] or raised[-1][1])[:500])
     return Failure("unknown", lines[-1][:500] if lines else "the trial's process ended")
@@ -119,11 +123,13 @@ def breaks_process(error: Exception) -> bool:
 
 
 def cause_of(error: WorkerGroupError) -> Exception | None:
-    """The config's own error in a worker group; None where a process or node was lost."""
+    """The config's own error in a worker group; None where a process or node was lost.
+
+    When one worker is killed, the others may fail before Ray has missed it.
+    """
     causes = [getattr(e, "_base_exc", e) for e in error.worker_failures.values()]
     own = [e for e in causes if isinstance(e, CONFIG_ERRORS) and not isinstance(e, RayError)]
-    # The other workers' RuntimeError is but the echo: their peer has gone.
-    return next((e for e in own if not isinstance(e, RuntimeError)), own[0] if own else None)
+    return next((e for e in own if not _PEER_GONE.search(str(e))), None)
 
 
 def pause_before(num_restarts: int) -> float:
