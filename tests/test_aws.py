@@ -22,6 +22,8 @@ from ray.autoscaler._private.aws.node_provider import AWSNodeProvider  # noqa: E
 from ray.autoscaler._private.util import prepare_config  # noqa: E402
 from ray.autoscaler.tags import TAG_RAY_NODE_KIND, TAG_RAY_USER_NODE_TYPE  # noqa: E402
 
+from raylab.sweep.growth import workers_of  # noqa: E402
+
 REGION = "us-west-2"
 SETUP_S = 90
 
@@ -58,11 +60,12 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
 
 
 def stub_programs(folder: Path) -> Path:
-    """ssh, scp and rsync that contact nobody."""
-    folder.mkdir()
+    """ssh, scp and rsync that contact nobody; the files that they would send stay in `sent`."""
+    (folder / "sent").mkdir(parents=True)
     asked = folder / "asked.txt"
+    keep = f'for file in "$@"; do [ ! -f "$file" ] || cp "$file" {folder}/sent; done'
     for name in ("ssh", "scp", "rsync"):
-        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {asked}\n')
+        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {asked}\n{keep}\n')
         (folder / name).chmod(0o755)
     return asked
 
@@ -147,6 +150,14 @@ def test_the_token_travels_as_a_file_and_stands_in_no_command(account: Account, 
     assert starts
     assert all("RAY_AUTH_MODE=token" in line for line in starts)
     assert "pip install" in asked  # this checkout, on every node
+
+
+@pytest.mark.slow
+def test_the_head_is_told_which_workers_there_may_be_and_that_they_have_gpus(
+    account: Account, up: str
+) -> None:
+    (bootstrap,) = account.asked.parent.glob("sent/ray-bootstrap-*")
+    assert workers_of(yaml.safe_load(bootstrap.read_text())) == ((8, 1),) * 8
 
 
 @pytest.mark.slow

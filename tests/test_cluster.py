@@ -7,6 +7,7 @@ import pytest
 from raylab.config.sweep import Resources
 from raylab.errors import CannotFinish, Refused
 from raylab.sweep.cluster import MIN_SLOTS_OF_GROWING, Capacity, connected, slot_for
+from raylab.sweep.growth import WORKERS, possible_workers, workers_of
 
 
 @pytest.mark.parametrize(
@@ -44,9 +45,46 @@ def test_a_trial_that_never_fits_is_refused_with_both_sides_named() -> None:
         slot_for(Resources(cpus=4), Capacity(((2, 0), (2, 0))))
 
 
-def test_a_cluster_that_starts_from_nothing_is_asked_for_several_nodes_and_their_gpus() -> None:
-    slot = slot_for(Resources(), Capacity(((0, 0),), can_grow=True, may_have_gpus=True))
-    assert (slot.num_slots, slot.gpus_per_worker) == (MIN_SLOTS_OF_GROWING, 1)
+def test_a_cluster_that_starts_from_nothing_is_asked_for_several_nodes() -> None:
+    assert slot_for(Resources(), Capacity(((0, 0),))).num_slots == MIN_SLOTS_OF_GROWING
+
+
+@pytest.mark.parametrize(
+    ("nodes", "num_slots"),
+    [
+        ([(0, 0)], 8),
+        ([(0, 0), (8, 1)], 8),  # one that an earlier sweep has left over
+        ([(64, 8), (64, 8)], 16),  # more than the autoscaler could bring
+    ],
+)
+def test_slots_are_planned_for_all_workers_that_an_autoscaler_may_bring(
+    nodes: list[tuple[float, float]], num_slots: int
+) -> None:
+    capacity = Capacity(tuple(nodes), workers=((8, 1),) * 8)
+    slot = slot_for(Resources(), capacity)
+    assert (slot.num_slots, slot.gpus_per_worker) == (num_slots, 1)
+    with pytest.raises(Refused, match="wants 2 CPUs and 2 GPUs"):
+        slot_for(Resources(cpus=2, gpus=2), Capacity(((0, 0),), workers=((8, 1),) * 8))
+
+
+def test_the_workers_of_a_cluster_file_are_those_that_it_may_have_at_once() -> None:
+    kinds = {
+        "head": {"resources": {"CPU": 4}},
+        "plain": {"resources": {"CPU": 16}, "max_workers": 5},
+        "gpu": {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 2},
+        "unknown": {"resources": {}},
+    }
+    file = {"max_workers": 4, "head_node_type": "head", "available_node_types": kinds}
+    assert workers_of(file) == ((8, 1), (8, 1), (16, 0), (16, 0))
+    assert workers_of({"provider": {"type": "local"}}) == ()
+
+
+def test_the_environment_can_tell_of_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WORKERS, "3x8x1")
+    assert possible_workers() == ((8, 1),) * 3
+    monkeypatch.setenv(WORKERS, "many")
+    with pytest.raises(Refused, match="RAYLAB_WORKERS  'many' is not NUMBERxCPUSxGPUS"):
+        possible_workers()
 
 
 def test_ray_client_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Why a trial failed, from what was raised or from Ray's own words, and when a sweep gives up."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,8 +9,10 @@ from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.train import WorkerGroupError
 
+from raylab.commands.sweep import tell_failures
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotWrite
+from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, record_from
 from raylab.sweep.failures import (
     Failure,
@@ -117,6 +120,24 @@ def test_three_failures_of_one_cause_are_enough_and_numbers_in_it_do_not_matter(
     assert one_cause(same) == "diverged: diverged in epoch 2 at 0.001"
     assert one_cause([*same[:2], failed(0.1, "KeyError lr")]) is None
     assert one_cause([failed(0.1, None), *same]) is None
+
+
+def test_the_end_of_a_sweep_tells_every_cause_once_the_most_frequent_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [
+        failed(1.0, "ValueError no such layer"),
+        failed(0.1, "ValueError image too small"),
+        failed(0.2, "diverged in epoch 2"),
+        failed(0.3, "diverged in epoch 3"),
+    ]
+    tell_failures(tuple(records), ResultsDirectory(tmp_path))
+    told = [line.partition("  (log: ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert told == [
+        "2 failed: diverged: diverged in epoch 2",
+        "1 failed: ValueError: ValueError no such layer",
+        "1 failed: ValueError: ValueError image too small",
+    ]
 
 
 def test_a_process_killed_for_its_memory_is_to_tune_one_that_died() -> None:

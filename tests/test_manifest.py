@@ -15,6 +15,7 @@ from raylab.cli import app
 from raylab.config.grid import read_grid
 from raylab.config.sweep import SweepConfig
 from raylab.errors import Refused
+from raylab.sweep.growth import WORKERS
 from raylab.sweep.manifest import Machines, kubernetes_name, manifest
 
 GRIDS = Path(__file__).parent.parent / "grids"
@@ -45,6 +46,7 @@ CONTAINER = obj(
     name=TEXT,
     image=TEXT,
     resources=obj(("requests", "limits"), requests=TEXTS, limits=TEXTS),
+    env=array(obj(("name", "value"), name=TEXT, value=TEXT)),
     envFrom=array(obj(("secretRef",), secretRef=obj(("name",), name=TEXT, optional=FLAG))),
     securityContext=obj(allowPrivilegeEscalation=FLAG, capabilities=obj(drop=array(TEXT))),
     volumeMounts=array(obj(("name", "mountPath"), name=TEXT, mountPath=TEXT, readOnly=FLAG)),
@@ -153,7 +155,10 @@ def test_a_token_is_asked_for_and_no_secret_stands_in_the_file(
     assert cluster["authOptions"] == {"mode": "token"}
     assert cluster["headGroupSpec"]["serviceType"] == "ClusterIP"
     assert "AWS_SECRET_ACCESS_KEY=…" in text  # in the comment, to be filled in on a terminal
-    assert "value:" not in text
+    values = [line.strip() for line in text.splitlines() if "value:" in line]
+    assert values == ["value: 5x8x1"]  # the workers that there may be
+    (container,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    assert container["env"] == [{"name": WORKERS, "value": "5x8x1"}]
 
 
 def test_a_sweep_that_pods_could_not_run_is_refused(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def growing(gcs: str) -> dict[str, Any]:
     return {
         "cluster_name": "fake",
         "max_workers": 2,
-        "idle_timeout_minutes": 0.1,
+        "idle_timeout_minutes": 0.3,
         "provider": {
             **{"type": "external", "module": provider, "gcs_address": gcs},
             **{"head_node_id": FAKE_HEAD_NODE_ID, "launch_multiple": True},
@@ -112,6 +112,9 @@ def test_workers_come_for_the_trials_and_go_when_idle(tmp_path: Path) -> None:
     scaling = f"--autoscaling-config={tmp_path / 'cluster.json'}"
     with ray_head(tmp_path, 0, scaling, port=port, **env) as head:
         assert head.num_nodes() == 1
+        one = ("--set", "axes.lr=[1.0e-3]")
+        finish(start(head, tmp_path, "one trial", *one))
+        assert head.num_nodes() == 2  # its worker is still there
         sweep = start(head, tmp_path, "results")
         most = 1
         while sweep.poll() is None:

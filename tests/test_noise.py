@@ -170,7 +170,7 @@ def half_size_grey(images):
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", [0.15, "pair"])
 def test_noise_of_toy_faces_is_found_by_cross_validated_cnns(wrong):
-    toy = toy_images(4000, 0.0 if wrong == "pair" else wrong)
+    toy = toy_images(3000, 0.0 if wrong == "pair" else wrong)
     true = np.array([EMOTIONS.index(label) for label in toy.true_labels])
     labels = np.array([EMOTIONS.index(label) for label in toy.labels])
     if wrong == "pair":

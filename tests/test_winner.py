@@ -64,7 +64,7 @@ def test_standard_error_is_that_of_repeated_sweeps() -> None:
 def test_corrected_score_is_unbiased_to_a_tenth_of_a_point(
     spread: float | None, S: int, luck: float
 ) -> None:
-    found = errors(3_000 if S == 1 else 2_000, spread, 30, S, 1_000, luck, 200)
+    found = errors(1_500 if S == 1 else 1_000, spread, 30, S, 1_000, luck, 200)
     (naive, corrected), of_mean = found.mean(axis=0), found.std(axis=0) / len(found) ** 0.5
     rms = np.sqrt((found**2).mean(axis=0))
     print(f"spread={spread} seeds={S}: naive and corrected {naive:.3f} {corrected:.3f}")

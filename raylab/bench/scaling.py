@@ -14,7 +14,7 @@ from raylab.sweep.cluster import RAY_SWITCHES, Capacity
 ROUNDS = 2
 TRIAL = {"model": "cnn", "image_size": 48}
 PER_SLOT, BUSY = at_least(0.9), at_least(0.95)
-CLUSTER_SLOTS, CLUSTER_TRIAL_S = 256, 30.0
+CLUSTER_SLOTS, CLUSTER_TRIAL_S = 256, 60.0
 """The cluster that is simulated: fewer slots here run shorter trials, so that the one driver has
 as many starts, reports and ends per second to handle."""
 PROCESS_BYTES = 200 * 2**20

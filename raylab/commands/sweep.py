@@ -91,14 +91,14 @@ def run(
 
 def tell_failures(records: tuple[Any, ...], directory: Any) -> None:
     """Failed trials grouped by cause on stderr, with one log of each."""
-    by_cause: dict[str, list[Any]] = {}
+    by_cause: dict[tuple[str, str], list[Any]] = {}
     for record in records:
         if record.status == "failed":
-            by_cause.setdefault(record.error_kind or "unknown", []).append(record)
-    for cause, failed in sorted(by_cause.items()):
+            by_cause.setdefault(record.cause, []).append(record)
+    for (kind, _), failed in sorted(by_cause.items(), key=lambda item: -len(item[1])):
         first = failed[0]
         log = directory.log_path(first.trial_id)
-        typer.echo(f"{len(failed)} failed: {cause}: {first.error}  (log: {log})", err=True)
+        typer.echo(f"{len(failed)} failed: {kind}: {first.error}  (log: {log})", err=True)
 
 
 def submit(

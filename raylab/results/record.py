@@ -1,6 +1,7 @@
 """From a trial's config and its epochs to its record: one leaderboard row and its epoch rows."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from statistics import harmonic_mean
@@ -81,6 +82,14 @@ class Record:
     epochs: tuple[Mapping[str, Scalar], ...] = field(default=(), repr=False)
     trial: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """The whole config, nested: what TrialConfig is made from again. In no leaderboard."""
+
+    @property
+    def cause(self) -> tuple[str, str]:
+        """Kind and text of the error, the text without its numbers: alike for failures of one
+        cause (a loss that became nan in epoch 2 or 3).
+        """
+        text = re.sub(r"[\d.]+(e[-+]?\d+)?", "#", self.error or "")
+        return self.error_kind or "unknown", text
 
     def row(self) -> dict[str, Scalar]:
         """The leaderboard row; the config's fields stand between the identity and the measures."""

@@ -19,8 +19,10 @@ from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 import raylab
 from raylab.config.sweep import Resources
 from raylab.errors import CannotFinish, Problem, Refused
+from raylab.sweep.growth import Nodes, possible_workers
 
-# An autoscaled cluster starts with no worker at all: so many trials ask for nodes at once.
+# So many trials ask an autoscaler for nodes at once, and are planned where it does not say how many
+# it may bring.
 MIN_SLOTS_OF_GROWING = 16
 REACH_TIMEOUT_S = 10.0
 # The rest of the object store is left to Ray's own messages, checkpoints and worker groups.
@@ -57,12 +59,10 @@ LOCAL_SWITCHES = {
 class Capacity:
     """What the connected Ray has."""
 
-    nodes: tuple[tuple[float, float], ...]
-    """Logical (CPUs, GPUs) of each node."""
-    can_grow: bool = False
-    """Whether an autoscaler will bring nodes when trials wait for them."""
-    may_have_gpus: bool = False
-    """Whether those will have GPUs."""
+    nodes: Nodes
+    """Of each node that is there."""
+    workers: Nodes = ()
+    """Of each node that an autoscaler may bring, those included that it has brought."""
     object_store_bytes: float = math.inf
     """Of the node that has the least; infinite while there is none."""
 
@@ -71,8 +71,21 @@ class Capacity:
         return len(self.nodes)
 
     @property
+    def can_grow(self) -> bool:
+        """Whether an autoscaler may bring nodes. One that says nothing is known by a cluster that
+        has no CPU for trials, as cluster.yaml's head.
+        """
+        return bool(self.workers) or not any(cpus for cpus, _ in self.nodes)
+
+    @property
+    def at_most(self) -> Nodes:
+        """Of each node that there may be."""
+        now, grown = (sum(cpus for cpus, _ in nodes) for nodes in (self.nodes, self.workers))
+        return self.workers if grown > now else self.nodes
+
+    @property
     def has_gpus(self) -> bool:
-        return self.may_have_gpus or any(gpus for _, gpus in self.nodes)
+        return any(gpus for _, gpus in (*self.nodes, *self.workers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +163,7 @@ def capacity_now() -> Capacity:
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     nodes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive)
     store = min((node.get("object_store_memory", math.inf) for node in alive), default=math.inf)
-    if any(cpus for cpus, _ in nodes):
-        return Capacity(nodes, object_store_bytes=store)
-    # cluster.yaml's head has no CPU for trials: only the autoscaler knows what workers will have.
-    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-    return Capacity(
-        nodes, can_grow=True, may_have_gpus=bool(most.get("GPU")), object_store_bytes=store
-    )
+    return Capacity(nodes, possible_workers(), store)
 
 
 def image_memory_bytes(resources: Resources, capacity: Capacity) -> float:
@@ -179,16 +186,16 @@ def quiet_ray() -> None:
 def slot_for(resources: Resources, capacity: Capacity) -> Slot:
     """How many trials run side by side so that none waits for a CPU that another holds.
 
-    Raises Refused when not even one trial fits, unless the cluster may grow.
+    Raises Refused when not even one trial fits, unless the cluster may grow by nobody knows what.
     """
     workers, cpus = resources.workers, resources.cpus
     one_each = 1.0 if capacity.has_gpus else 0.0
     gpus = one_each if resources.gpus == "auto" else resources.gpus / workers
-    num_slots = sum(places(node, cpus, gpus) for node in capacity.nodes) // workers
-    if capacity.can_grow:
-        num_slots = max(num_slots, MIN_SLOTS_OF_GROWING)
+    num_slots = sum(places(node, cpus, gpus) for node in capacity.at_most) // workers
+    if capacity.can_grow and not capacity.workers:
+        num_slots = MIN_SLOTS_OF_GROWING
     if num_slots < 1:
-        has = " + ".join(f"{c:g} CPUs and {g:g} GPUs" for c, g in capacity.nodes)
+        has = " + ".join(f"{c:g} CPUs and {g:g} GPUs" for c, g in capacity.at_most)
         each = f"{cpus:g} CPUs and {gpus:g} GPUs"
         wants = each if workers == 1 else f"{workers} x {each}"
         text = f"one trial wants {wants}, Ray has {has}; lower workers, cpus or gpus"

@@ -142,5 +142,5 @@ def one_cause(records: Iterable[Record]) -> str | None:
     found = list(records)
     if len(found) < MAX_FAILED_FROM_START or any(r.status != "failed" for r in found):
         return None
-    causes = {(r.error_kind, re.sub(r"[\d.]+(e[-+]?\d+)?", "#", r.error or "")) for r in found}
+    causes = {record.cause for record in found}
     return f"{found[-1].error_kind}: {found[-1].error}" if len(causes) == 1 else None

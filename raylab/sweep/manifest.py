@@ -11,6 +11,7 @@ from raylab import __version__
 from raylab.config.sweep import SweepConfig
 from raylab.errors import Problem, Refused
 from raylab.storage import Folder
+from raylab.sweep.growth import WORKERS
 from raylab.sweep.reach import out_of_reach
 
 GRID_FOLDER = "/etc/raylab"
@@ -93,10 +94,12 @@ def ray_job(name: str, results: str, machines: Machines) -> dict[str, Any]:
 
 def head_group(name: str, machines: Machines) -> dict[str, Any]:
     """The head coordinates and reads the grid; trials on it would starve it."""
+    workers = f"{machines.max_workers}x{machines.cpus}x{machines.gpus}"
     container = {
         "name": "ray-head",
         **container_base(machines.image, {"cpu": "2", "memory": "8Gi"}),
         "volumeMounts": [{"name": "grid", "mountPath": GRID_FOLDER, "readOnly": True}],
+        "env": [{"name": WORKERS, "value": workers}],
     }
     return {
         "serviceType": "ClusterIP",

@@ -5,9 +5,11 @@ from collections.abc import Iterable
 
 import ray
 import torch
+from ray.exceptions import RayError
 
 from raylab.config.sweep import Resources
 from raylab.config.trial import TrialConfig
+from raylab.errors import CannotFinish
 from raylab.sweep.cluster import Capacity, Slot, slot_for
 from raylab.training.footprint import Footprint, measure
 
@@ -37,7 +39,7 @@ def trials_per_gpu(footprints: Iterable[Footprint]) -> int:
 def packed_slot(resources: Resources, capacity: Capacity, footprints: list[Footprint]) -> Slot:
     """The slot with its share of a GPU, where the nodes' CPUs feed as many trials."""
     per_gpu = trials_per_gpu(footprints)
-    for node_cpus, node_gpus in capacity.nodes:
+    for node_cpus, node_gpus in capacity.at_most:
         if node_gpus:
             per_gpu = max(1, min(per_gpu, int(node_cpus / resources.cpus / node_gpus)))
     return slot_for(resources.model_copy(update={"gpus": 1 / per_gpu}), capacity)
@@ -59,9 +61,23 @@ def batch_pixels(config: TrialConfig) -> int:
 
 
 def probe(configs: list[TrialConfig], num_classes: int) -> list[Footprint]:
-    """Measure each config on a GPU of the cluster, one after another, in a process of its own."""
+    """Measure each config on a GPU of the cluster, one after another, in a process of its own.
+
+    CannotFinish where one cannot be trained.
+    """
     task = ray.remote(num_gpus=1, num_cpus=1, max_calls=1)(measure_on_gpu)
-    return [ray.get(task.remote(config, num_classes)) for config in configs]
+    found = []
+    for config in configs:
+        try:
+            found.append(ray.get(task.remote(config, num_classes)))
+        except RayError as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise CannotFinish(
+                f"gpus: auto probed {config.model} at {config.image_size} px, which could not be "
+                f"trained: {reason}\nNo trial was started. Mend the config, or give resources.gpus "
+                "a number (1 = a GPU per trial), and nothing is probed."
+            ) from error
+    return found
 
 
 def measure_on_gpu(config: TrialConfig, num_classes: int) -> Footprint:

@@ -60,7 +60,7 @@ def predict_log_probs(
     """float32 (rows, K): log of the probabilities, averaged over the views."""
     model.eval()
     out = torch.empty((len(rows), num_classes), device=pixels.device)
-    order = torch.tensor(rows, device=pixels.device)
+    order = torch.tensor(rows, device=pixels.images.device)
     start, size = 0, IMAGES_PER_BATCH
     while start < len(rows):
         part = order[start : start + size]

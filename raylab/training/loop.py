@@ -222,7 +222,7 @@ class Learner:
         return self._sum_up(epoch, losses, int(correct), began)
 
     def _batches(self, epoch: int) -> Iterator[torch.Tensor]:
-        """This worker's rows of each step; the epoch's order goes to the device in one copy."""
+        """This worker's rows of each step; the epoch's order goes to the pixels in one copy."""
         rows = self.data.train_rows
         batches = epoch_batches(
             self.data.labels[rows],
@@ -232,7 +232,7 @@ class Learner:
             epoch,
             num_steps=self.num_steps,
         )
-        order = torch.from_numpy(rows[np.concatenate(batches)]).to(self.device)
+        order = torch.from_numpy(rows[np.concatenate(batches)]).to(self.pixels.images.device)
         yield from torch.split(order, [len(batch) for batch in batches])
 
     def _some_images(self, epoch: int) -> Iterator[torch.Tensor]:
@@ -250,7 +250,7 @@ class Learner:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Augmented, mixed, normalised (B, C, H, W), and labels (B,) or soft targets (B, K)."""
         images = self.augment(self.pixels.take(rows), generator)
-        targets = self.targets.index_select(0, rows)
+        targets = self.targets.index_select(0, rows.to(self.device, non_blocking=True))
         if self.config.mixup > 0 or self.config.cutmix > 0:
             num_classes = len(self.data.classes)
             images, targets = mix(

@@ -40,7 +40,9 @@ class Pixels:
         self.std = torch.tensor(std, device=device).view(1, -1, 1, 1)
 
     def take(self, rows: torch.Tensor) -> torch.Tensor:
-        """float32 (B, C, H, W), 0..1, channels last; rows: int64 (B,)."""
+        """float32 (B, C, H, W), 0..1, channels last; rows: int64 (B,), best where the images are:
+        from another device each batch would wait for their copy.
+        """
         rows = rows.to(self.images.device)
         if self.pixel_rows is not None:
             rows = self.pixel_rows.index_select(0, rows)

@@ -1,0 +1,89 @@
+"""How often a trial is tried again: its own failures are few, those of its nodes many."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from raylab.config.identity import trial_id
+from raylab.config.trial import TrialConfig
+from raylab.results.directory import ResultsDirectory
+from raylab.sweep.collector import Collector
+from raylab.sweep.failures import MAX_LOSSES, MAX_RESTARTS
+from raylab.sweep.progress import View
+from raylab.sweep.queue import ListProposer, TrialQueue
+
+LOST = "The actor died because its node has died. Node Id: 12ab"
+DIED = "The actor is dead because its worker process has died."
+
+
+class Silent(View):
+    def note(self, text: str) -> None: ...
+    def started(self, trial_id: str, config: TrialConfig) -> None: ...
+    def ended(self, record: Any) -> None: ...
+
+
+class Tried:
+    """A collector with one trial that runs, and Tune's word that it was lost."""
+
+    def __init__(self, place: Path) -> None:
+        config = TrialConfig(model="cnn")
+        self.results = ResultsDirectory(place)
+        self.error_file = place / "error.txt"
+        queue = TrialQueue(
+            ListProposer(iter([config])),
+            lambda config: trial_id(config, "data"),
+            lambda identity: (False, None),
+            lambda: True,
+            "val_accuracy",
+        )
+        self.collector = Collector(
+            self.results, queue, lambda config: "split", "data", "val_accuracy", 1, Silent()
+        )
+        known = SimpleNamespace(last_result={}, metric_analysis={}, metric_n_steps={})
+        self.trial = SimpleNamespace(
+            config=queue.suggest("of Tune"),
+            error_file=str(self.error_file),
+            max_failures=-1,
+            evaluated_params={},
+            run_metadata=known,
+        )
+        self.collector.on_trial_start(1, [], self.trial)
+
+    def is_tried_again_after(self, *stories: str) -> bool:
+        for story in stories:
+            self.error_file.write_text(f"Failure # 1\n{story}\n")
+            self.collector.on_trial_recover(1, [], self.trial)
+        return "given_up" not in self.trial.config
+
+
+@pytest.fixture
+def tried(tmp_path: Path) -> Tried:
+    return Tried(tmp_path)
+
+
+def test_a_process_that_dies_is_started_again_twice(tried: Tried) -> None:
+    assert tried.is_tried_again_after(*[DIED] * MAX_RESTARTS)
+    assert not tried.is_tried_again_after(DIED)
+    assert tried.trial.config["given_up"]["error_kind"] == "ProcessDied"
+
+
+def test_lost_nodes_leave_a_trial_its_own_tries(tried: Tried) -> None:
+    assert tried.is_tried_again_after(*[LOST] * (MAX_RESTARTS + 3), *[DIED] * MAX_RESTARTS)
+    assert not tried.is_tried_again_after(DIED)
+
+
+def test_a_cluster_that_loses_every_node_is_not_tried_for_ever(tried: Tried) -> None:
+    assert tried.is_tried_again_after(*[LOST] * MAX_LOSSES)
+    assert not tried.is_tried_again_after(LOST)
+    assert tried.trial.config["given_up"]["error_kind"] == "NodeLost"
+
+
+def test_the_record_counts_the_restarts(tried: Tried) -> None:
+    assert tried.is_tried_again_after(LOST, LOST, DIED)
+    result = {"error_kind": "ValueError", "error": "no such layer"}
+    tried.collector.on_trial_result(1, [], tried.trial, result)
+    tried.collector.on_trial_complete(1, [], tried.trial)
+    (record,) = tried.results.records()
+    assert (record.status, record.num_restarts) == ("failed", 3)
