@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import astuple, replace
@@ -99,7 +100,7 @@ ONLY_VALIDATION = [
 ]
 # Tested below, or not of the loop: the images of the data decide on most of these.
 ELSEWHERE = {"epochs", "pretrained", "drop_path_rate", "image_size", "channels", "split"}
-ELSEWHERE |= {"patience", "pretrained_digest"}
+ELSEWHERE |= {"patience", "pretrained_digest", "compile"}
 ELSEWHERE |= {"soft_labels", "drop_suspects", "drop_suspects_digest", "crop"}
 ELSEWHERE |= {"teacher", "teacher_digest", "teacher_weight"}
 
@@ -121,6 +122,15 @@ def test_ema_and_tta_change_the_validation_only(base, change):
     changed = run(**change)
     assert [row.train_loss for row in changed.epochs] == [row.train_loss for row in base.epochs]
     assert changed.epochs[-1].val_loss != base.epochs[-1].val_loss
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_steps_learn_what_plain_ones_do(base):
+    compiled = run(compile=True)
+    for there, here in zip(measures(compiled), measures(base), strict=True):
+        assert there == pytest.approx(here, rel=1e-3)
+    assert compiled.best_state.keys() == base.best_state.keys()
 
 
 def test_drop_path_rate_changes_the_training():

@@ -25,6 +25,7 @@ from raylab.training.worker import Collective, TrainingData
 PACKED = (1, 2, 4, 8)
 NUM_CLASSES = 7
 LIGHT = AUGMENT_PRESETS["light"]
+PAYS = at_least(1)
 CORE = at_least(0.92)
 """1 / 1.08: what a sweep may lose against the bare loop."""
 
@@ -87,12 +88,16 @@ def one_process(processes: SideBySide, job: BareJob, rounds: int) -> list[Row]:
     light = replace(job, config=job.config.model_copy(update={"augment": LIGHT}))
     processes.run(train_core, light)
     with_light = [rate_of(processes, train_core, light) for _ in range(rounds)]
+    compiled = replace(job, config=job.config.model_copy(update={"compile": True}))
+    processes.run(train_core, compiled)  # what follows finds its kernels in torch's cache
+    compiled_rates = [rate_of(processes, train_core, compiled) for _ in range(rounds)]
     name = f"resnet18 {job.config.image_size} px, training core"
     how = f"validation included, {rounds} rounds in turns, medians; ratio = core / other"
     return [
         compared(f"{name} / bare loop", core, bare, "images/s", CORE, how),
         compared(f"{name} / forward-backward on a fixed batch", core, fixed, "images/s", None, how),
         compared(f"{name}, augment light / none", with_light, core, "images/s", None, how),
+        compared(f"{name}, compile: true / false", compiled_rates, core, "images/s", PAYS, how),
     ]
 
 

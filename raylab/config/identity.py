@@ -9,7 +9,7 @@ from raylab.config.trial import TrialConfig
 # Raise when the same config comes to mean another training: old results are then not reused.
 LEARNING_VERSION = 1
 # Fields that came later: at their default they leave the ids of earlier results as they were.
-ADDED = {"crop", "teacher", "teacher_digest", "teacher_weight"}
+ADDED = {"compile", "crop", "teacher", "teacher_digest", "teacher_weight"}
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 

@@ -234,9 +234,9 @@ class TrialConfig(Value):
     """Start of the SHA-256 of that file's content. Left out, it is filled in when a sweep is
     planned, so that another content is another trial."""
     drop_rate: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0
-    """Dropout before the classifier."""
+    """Dropout before the classifier (Srivastava et al. 2014)."""
     drop_path_rate: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0
-    """Stochastic depth, for models that have it."""
+    """Stochastic depth (Huang et al. 2016), for models that have it."""
     train_layers: Literal["all", "head"] | tuple[StrictStr, ...] = "all"
     """Which parameters learn: all, the classifier only, or those with these name prefixes."""
     freeze_bn: StrictBool = False
@@ -259,10 +259,12 @@ class TrialConfig(Value):
     """A preset (none, flip, light, erase, strong, trivial, randaugment, augmix, crop44), or a
     mapping of operations, which may start from one: `{preset: light, rotate_deg: 10}`."""
     mixup: Annotated[StrictFloat, Field(ge=0, le=10)] = 0.0
-    """Alpha of mixup's Beta distribution; 0 = off."""
+    """Alpha of mixup's Beta distribution (Zhang et al. 2018); 0 = off."""
     cutmix: Annotated[StrictFloat, Field(ge=0, le=10)] = 0.0
-    """Alpha of cutmix's Beta distribution; 0 = off. With mixup, each batch draws one of both."""
+    """Alpha of cutmix's Beta distribution (Yun et al. 2019); 0 = off. With mixup, each batch draws
+    one of both."""
     label_smoothing: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0
+    """The share of every target that is spread over all classes (Szegedy et al. 2016)."""
     soft_labels: StrictBool = False
     """Training images teach the shares of their votes, where a manifest has a column
     `votes_<class>` per class (Barsoum et al. 2016), in place of the one label; validation and every
@@ -322,15 +324,20 @@ class TrialConfig(Value):
     """Early stopping: the trial is complete after so many epochs without a better value of the
     sweep's metric; 0 = it runs all `epochs`."""
     ema_decay: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0
-    """Validate and keep an exponential moving average of the weights; 0 = off."""
+    """Validate and keep an exponential moving average of the weights (Polyak and Juditsky 1992);
+    0 = off."""
     swa_frac: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0
     """Stochastic weight averaging (Izmailov et al. 2018) over this last fraction of the epochs: the
     lr stays where its schedule was, and the mean of the weights at the ends of these epochs, with
     BatchNorm statistics of its own, is validated and kept; 0 = off, the paper's is 0.25."""
     tta: Literal["none", "flip", "fivecrop", "tencrop"] = "none"
-    """Test-time augmentation during validation."""
+    """Test-time augmentation during validation: probabilities averaged over the mirror image, or
+    over the corners and the centre, mirrored too with `tencrop` (Krizhevsky et al. 2012)."""
     amp: Literal["auto", "none", "bf16", "fp16"] = "auto"
     """Autocast. auto = bf16 (or a GPU's fp16) where a probe measures it faster, else none."""
+    compile: StrictBool = False
+    """torch.compile of the training steps: half a minute and more at the start of every trial, for
+    quicker steps on a GPU; `raylab bench --gpu` says by how much there. Needs a C++ compiler."""
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
     """Seeds initialisation, batch order, augmentation and dropout."""
 

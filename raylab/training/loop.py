@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -180,8 +180,9 @@ class Learner:
         return torch.from_numpy(weights).float().to(self.device)
 
     def _stepper(self, num_micro_batches: int = 1) -> Stepper:
+        model = self.collective.wrap(self.model)
         return Stepper(
-            model=self.collective.wrap(self.model),
+            model=cast(nn.Module, torch.compile(model)) if self.config.compile else model,
             optimizer=self.optimizer,
             scaler=self.scaler,
             amp=self.amp,
