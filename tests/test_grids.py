@@ -55,7 +55,7 @@ HERE = [path for path in GRIDS if path.stem != "gpu"]  # which fetches weights, 
 def test_every_grid_trains_on_toy_faces(
     path: Path, ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each grid's own base, on 100 faces for one epoch: two trials, but all that differ in model."""
+    """Each grid's own base, on 100 faces for one epoch: two trials, or all that differ in model."""
     monkeypatch.setenv("RAYLAB_CACHE", str(tmp_path / "cache"))
     settings = ["data=toy:num=100", "budget.trials=2", "scheduler=none", "seeds=[0]"]
     text = path.read_text(encoding="utf-8")

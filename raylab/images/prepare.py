@@ -1,4 +1,4 @@
-"""From a source to a variant: every distinct image decoded and resized once, with Ray Data.
+"""From a source to a variant: every distinct image decoded and resized once, as Ray tasks.
 
 A variant lies in `prepared/<variant_id>/` of the cache as Parquet parts, its manifest written last.
 Its id follows from the contents, so renaming, splitting or relabelling images prepares nothing
@@ -8,31 +8,26 @@ stopped, and two at once write the same files.
 Legend: N images, S = image_size, C = channels.
 """
 
-import hashlib
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from itertools import islice
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray.data
-from ray.exceptions import RayError
+import ray
+from ray.exceptions import RayError, RayTaskError
 
 from raylab.config.trial import Crop
 from raylab.errors import CannotFinish, CannotWrite, Problem, Refused
 from raylab.images.cache import MANIFEST, variant_folder
-from raylab.images.crop import crop_problem, look
-from raylab.images.decode import DecodeError
-from raylab.images.found import read_content
+from raylab.images.crop import crop_problem
+from raylab.images.parts import Job, Written, write_part
 from raylab.images.source import Source
 from raylab.images.variant import PREPARE_VERSION, Format, distinct, variant_id
 from raylab.storage import Folder
-
-logger = logging.getLogger(__name__)
 
 MIN_CLASS_IMAGES = 5
 MAX_SHOWN_TROUBLES = 5
@@ -40,6 +35,7 @@ MAX_PART_BYTES = 32 * 2**20
 MAX_PART_IMAGES = 1000
 MIN_PART_IMAGES = 64
 PARTS_WANTED = 16  # keeps every CPU busy and the progress bar moving for small sets
+JOBS_AT_ONCE = 1000  # waiting or running; those of a CSV hold their images
 
 Progress = Callable[[int, int], None]
 """Called with how many of how many distinct images are prepared."""
@@ -123,13 +119,13 @@ def prepare(source: Source, form: Format, cache: Folder, progress: Progress) -> 
     name = variant_id(source, form)
     folder = variant_folder(cache, name)
     jobs = _jobs(distinct(source), form.num_bytes)
-    num_images, num_ok = _run(jobs, _PartWriter(folder, form), progress)
+    num_images, num_ok = _run(jobs, folder, form, progress)
     manifest = {
         "version": PREPARE_VERSION,
         **asdict(form),
         "num_images": num_images,
         "num_ok": num_ok,
-        "parts": [job["part"][0].as_py() for job in jobs],
+        "parts": [job.part for job in jobs],
     }
     folder.write_json(MANIFEST, manifest)
     parts = tuple(cast(list[str], manifest["parts"]))
@@ -186,46 +182,34 @@ def check_classes(images: pa.Table, location: str = "the images") -> None:
         raise Refused(problems, location)
 
 
-def _jobs(distinct: pa.Table, bytes_per_image: int) -> list[pa.Table]:
-    """One single-row table per part: its name, and its images as Arrow IPC bytes.
-
-    One row, so that Ray Data, which may cut and join blocks, can never cut a part in two.
-    """
+def _jobs(distinct: pa.Table, bytes_per_image: int) -> list[Job]:
+    """One per part, whose name and rows follow from the images alone."""
     num_images = distinct.num_rows
     fitting = MAX_PART_BYTES // bytes_per_image
     wanted = max(MIN_PART_IMAGES, num_images // PARTS_WANTED)
     rows = max(1, min(fitting, wanted, MAX_PART_IMAGES))
     num_parts = -(-num_images // rows)
-    jobs = []
-    for i in range(num_parts):
-        images = distinct.slice(i * rows, rows)
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, images.schema) as writer:
-            writer.write_table(images)
-        part = f"part-{i:05d}-of-{num_parts:05d}.parquet"
-        content = pa.array([sink.getvalue().to_pybytes()], pa.large_binary())
-        jobs.append(pa.table({"part": [part], "images": content}))
-    return jobs
+    return [
+        Job(f"part-{i:05d}-of-{num_parts:05d}.parquet", distinct.slice(i * rows, rows))
+        for i in range(num_parts)
+    ]
 
 
-def _run(jobs: list[pa.Table], writer: "_PartWriter", progress: Progress) -> tuple[int, int]:
-    """Writes all parts in parallel; (distinct images, ok ones)."""
-    total = sum(_num_rows(job) for job in jobs)
+def _run(jobs: Sequence[Job], folder: Folder, form: Format, progress: Progress) -> tuple[int, int]:
+    """Writes all parts in parallel; (distinct images, ok ones).
+
+    Plain tasks, not Ray Data's operators: its executor and the processes of its actors cost as
+    much as the decoding of 10,000 faces, and there is no pipeline here to plan.
+    """
+    total = sum(job.images.num_rows for job in jobs)
     num_images = num_ok = 0
     troubles: list[str] = []
     progress(0, total)
-    with _quiet_ray_data():
-        dataset = ray.data.from_arrow(jobs).map_batches(
-            writer, batch_size=1, batch_format="pyarrow", zero_copy_batch=True
-        )
-        try:
-            for row in dataset.iter_rows():
-                num_images += row["num_images"]
-                num_ok += row["num_ok"]
-                troubles += list(row["troubles"])
-                progress(num_images, total)
-        except RayError as error:
-            raise _stopped(error) from error
+    for written in _in_parallel(jobs, folder, form):
+        num_images += written.num_images
+        num_ok += written.num_ok
+        troubles += written.troubles
+        progress(num_images, total)
     if troubles:
         shown = "\n".join(troubles[:MAX_SHOWN_TROUBLES])
         raise CannotFinish(
@@ -235,96 +219,30 @@ def _run(jobs: list[pa.Table], writer: "_PartWriter", progress: Progress) -> tup
     return num_images, num_ok
 
 
+def _in_parallel(jobs: Sequence[Job], folder: Folder, form: Format) -> Iterator[Written]:
+    """One task per part, wherever Ray has a CPU."""
+    task = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(write_part)
+    left = iter(jobs)
+    waiting = [task.remote(job, folder, form) for job in islice(left, JOBS_AT_ONCE)]
+    try:
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            waiting += [task.remote(job, folder, form) for job in islice(left, len(done))]
+            yield from ray.get(done)
+    except RayTaskError as error:
+        if isinstance(error.cause, CannotWrite):
+            raise error.cause from error
+        raise _stopped(error) from error
+    except RayError as error:
+        raise _stopped(error) from error
+    finally:
+        for task_left in waiting:  # after an error, or Ctrl-C in a Ray that lives on
+            ray.cancel(task_left)
+
+
 def _stopped(error: RayError) -> CannotFinish:
-    """Why Ray Data gave up: a storage that takes no more, or what Ray says."""
-    _, mark, text = str(error).rpartition(f"{CannotWrite.__name__}: ")
-    if mark:
-        return CannotWrite(text.strip())
+    """The preparation ended by what Ray says."""
     reason = str(error).strip().splitlines()[-1]
     return CannotFinish(
         f"the preparation of the images was lost: {reason}\nThe same command goes on from there."
     )
-
-
-def _num_rows(job: pa.Table) -> int:
-    return sum(batch.num_rows for batch in pa.ipc.open_stream(job["images"][0].as_buffer()))
-
-
-@contextmanager
-def _quiet_ray_data() -> Iterator[None]:
-    """Without Ray Data's own progress bars: ours shows images, theirs operators."""
-    context = ray.data.DataContext.get_current()
-    before = context.enable_progress_bars
-    context.enable_progress_bars = False
-    try:
-        yield
-    finally:
-        context.enable_progress_bars = before
-
-
-@dataclass(frozen=True)
-class _PartWriter:
-    """What a Ray Data task does: decodes one part's images and writes its Parquet file."""
-
-    folder: Folder
-    form: Format
-
-    def __call__(self, job: pa.Table) -> pa.Table:
-        results = [self._write(**row) for row in job.to_pylist()]
-        schema = pa.schema(
-            [
-                ("num_images", pa.int64()),
-                ("num_ok", pa.int64()),
-                ("troubles", pa.list_(pa.string())),
-            ]
-        )
-        return pa.Table.from_pylist(results, schema=schema)
-
-    def _write(self, part: str, images: bytes) -> dict[str, Any]:
-        if self.folder.exists(part):  # files appear whole: an earlier, interrupted run's is good
-            statuses = self.folder.read_table(part, ["status"])["status"]
-        else:
-            rows, troubles = self._decode_all(pa.ipc.open_stream(images).read_all().to_pylist())
-            if troubles:
-                return {"num_images": len(rows), "num_ok": 0, "troubles": troubles}
-            table = pa.Table.from_pylist(rows, schema=self._schema())
-            self.folder.write_table(part, table)
-            statuses = table["status"]
-        num_ok = pc.sum(pc.equal(statuses, "ok")).as_py() or 0
-        return {"num_images": len(statuses), "num_ok": num_ok, "troubles": []}
-
-    def _decode_all(self, images: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
-        rows, troubles = [], []
-        for image in images:
-            try:
-                rows.append(self._decode(image))
-            except (OSError, _ChangedError) as error:
-                troubles.append(f"{image['file']}: {error}")
-        return rows, troubles
-
-    def _decode(self, image: dict[str, Any]) -> dict[str, Any]:
-        """One row. A status is kept for this content for ever, so the content must be the one."""
-        content = image["pixels"] if image["file"] is None else read_content(image["file"])
-        if hashlib.sha256(content).hexdigest() != image["sha256"]:
-            raise _ChangedError("its content is not what was scanned")
-        row = {"sha256": image["sha256"], "width": 0, "height": 0}
-        try:
-            seen = look(content, self.form, image["box"])
-        except DecodeError as error:
-            return {**row, "pixels": None, "status": str(error)}
-        told = {"width": seen.width, "height": seen.height, "face": seen.face}
-        return {**row, **told, "pixels": seen.pixels.tobytes(), "status": "ok"}
-
-    def _schema(self) -> pa.Schema:
-        columns = [
-            ("sha256", pa.string()),
-            ("pixels", pa.binary(self.form.num_bytes)),
-            ("width", pa.int32()),
-            ("height", pa.int32()),
-            ("status", pa.string()),
-        ]
-        return pa.schema(columns + ([("face", pa.string())] if self.form.crop == "face" else []))
-
-
-class _ChangedError(Exception):
-    """A file's content is not the one that was hashed by the scan."""
