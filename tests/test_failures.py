@@ -16,13 +16,12 @@ from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, record_from
 from raylab.sweep.failures import (
     Failure,
-    cause_of,
     failure_in,
-    failure_of,
     one_cause,
     pause_before,
     survive_memory_kills,
 )
+from raylab.sweep.raised import cause_of, failure_of
 from raylab.training.loop import DivergedError
 
 DEAD = """The actor died unexpectedly before finishing this task.

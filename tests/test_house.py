@@ -136,11 +136,16 @@ def test_no_function_is_a_novel(path: Path) -> None:
     assert not long
 
 
-def test_the_door_loads_no_heavy_library() -> None:
-    code = (
-        "import sys, raylab.cli; "
-        "print([m for m in ('torch', 'ray', 'pandas', 'timm', 'scipy') if m in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("raylab.cli", ("torch", "ray", "pandas", "timm", "scipy")),
+        ("raylab.sweep.runner", ("torch", "timm", "scipy", "sklearn")),  # trials load these
+        ("raylab.images.parts", ("torch", "ray", "pandas", "scipy")),  # each worker's start
+    ],
+)
+def test_what_many_processes_import_is_light(module: str, heavy: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
     )

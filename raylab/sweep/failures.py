@@ -1,4 +1,4 @@
-"""Why a trial ended without a result: from exceptions, or from what Ray says of a lost process."""
+"""Why a trial ended without a result, from what Ray says of its process; what a driver knows."""
 
 import re
 from collections.abc import Iterable
@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from ray.air.execution._internal.actor_manager import RayActorManager
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError
-from ray.train import WorkerGroupError
+from ray.exceptions import OutOfMemoryError, RayActorError
 
 from raylab.errors import CannotWrite
 from raylab.results.record import Record
-from raylab.training.loop import DivergedError
 
 MAX_RESTARTS = 2
 """Of a trial whose own process fails or dies; it goes on from its last checkpoint."""
@@ -22,19 +19,18 @@ MAX_LOSSES = 20
 FIRST_PAUSE_S = 2.0
 MAX_FAILED_FROM_START = 3
 
-# What a config can do wrong; everything else is the machine's, and another try may heal it.
-CONFIG_ERRORS = (DivergedError, ValueError, KeyError, TypeError, FileNotFoundError, RuntimeError)
 TIMEOUT, OUT_OF_MEMORY = "timeout", "OutOfMemory"
 PROCESS_DIED, NODE_LOST, WEIGHTS = "ProcessDied", "NodeLost", "weights"
-_OF_WEIGHTS = ("weights file ", "package ", "pretrained: ")
 
 # In Ray's own words, since a lost process leaves no exception.
 _NODE_LOST = re.compile(r"node (has )?died|node.{0,40}(was|is) (preempted|drained|dead)", re.I)
 _OUT_OF_REACH = re.compile(r"actor .{0,80}is (temporarily )?unavailable", re.I)
-_OUT_OF_MEMORY = re.compile(r"low on memory|out.of.memory|OutOfMemory|can't allocate memory", re.I)
+OUT_OF_MEMORY_TEXT = re.compile(
+    r"low on memory|out.of.memory|OutOfMemory|can't allocate memory", re.I
+)
 _PROCESS_DIED = re.compile(r"actor (died|is dead)|worker.{0,30}died|ActorDied", re.I)
 # Of the workers that are left when one of a group dies: gloo's words, and NCCL's.
-_PEER_GONE = re.compile(r"gloo/transport|(reset|closed) by (remote )?peer|NCCL.{0,200}remote", re.I)
+PEER_GONE = re.compile(r"gloo/transport|(reset|closed) by (remote )?peer|NCCL.{0,200}remote", re.I)
 _EXCEPTION = re.compile(r"^(?:[\w.]+\.)?([A-Z]\w+)(?:: (.*))?$")
 
 _task_failed = RayActorManager._actor_task_failed
@@ -53,22 +49,6 @@ class Failure:
         return self.kind != NODE_LOST
 
 
-def failure_of(error: Exception) -> Failure:
-    """What the trial's own code raised."""
-    text = str(error).strip().splitlines()[-1][:500] if str(error).strip() else ""
-    if isinstance(error, DivergedError):
-        kind = "diverged"
-    elif isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error))
-    ):
-        kind = OUT_OF_MEMORY
-    elif text.startswith(_OF_WEIGHTS):
-        kind = WEIGHTS
-    else:
-        kind = type(error).__name__
-    return Failure(kind, text or kind)
-
-
 def failure_in(story: str) -> Failure:
     """What Ray wrote of a process that ended: its traceback, or how it was lost."""
     lines = [line.strip() for line in story.strip().splitlines() if line.strip()]
@@ -80,12 +60,12 @@ def failure_in(story: str) -> Failure:
         return Failure(NODE_LOST, "the node of the trial was lost")
     if _OUT_OF_REACH.search(story):  # Ray says so of a node that it has not missed yet
         return Failure(NODE_LOST, "the node of the trial cannot be reached")
-    if _OUT_OF_MEMORY.search(story):
-        text = next(line for line in lines if _OUT_OF_MEMORY.search(line))
+    if OUT_OF_MEMORY_TEXT.search(story):
+        text = next(line for line in lines if OUT_OF_MEMORY_TEXT.search(line))
         return Failure(OUT_OF_MEMORY, text[:500])
     if _PROCESS_DIED.search(story):
         return Failure(PROCESS_DIED, "the trial's process died (killed, or it crashed)")
-    if _PEER_GONE.search(story):
+    if PEER_GONE.search(story):
         return Failure(PROCESS_DIED, "a worker of the trial died (killed, or it crashed)")
     if raised:
         return Failure(raised[-1][1], (raised[-1][2] or raised[-1][1])[:500])
@@ -115,21 +95,6 @@ def survive_memory_kills() -> None:
         _task_failed(self, tracked_actor_task, exception)
 
     RayActorManager._actor_task_failed = task_failed  # type: ignore[method-assign]
-
-
-def breaks_process(error: Exception) -> bool:
-    """After a CUDA error other than a lack of memory, no trial can train in this process."""
-    return "CUDA error" in str(error) and not isinstance(error, torch.OutOfMemoryError)
-
-
-def cause_of(error: WorkerGroupError) -> Exception | None:
-    """The config's own error in a worker group; None where a process or node was lost.
-
-    When one worker is killed, the others may fail before Ray has missed it.
-    """
-    causes = [getattr(e, "_base_exc", e) for e in error.worker_failures.values()]
-    own = [e for e in causes if isinstance(e, CONFIG_ERRORS) and not isinstance(e, RayError)]
-    return next((e for e in own if not _PEER_GONE.search(str(e))), None)
 
 
 def pause_before(num_restarts: int) -> float:

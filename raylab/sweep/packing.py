@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import ray
-import torch
 from ray.exceptions import RayError
 
 from raylab.config.sweep import Resources
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
 from raylab.sweep.cluster import Capacity, Slot, slot_for
-from raylab.training.footprint import Footprint, measure
+from raylab.sweep.entry import measure_on_gpu
+
+if TYPE_CHECKING:  # a sweep's driver does without torch
+    from raylab.training.footprint import Footprint
 
 # Trials differ a little from the one that was probed, and memory fragments.
 USABLE_MEMORY_FRAC = 0.85
@@ -24,7 +27,7 @@ def wants_probe(resources: Resources, capacity: Capacity) -> bool:
     return resources.gpus == "auto" and resources.workers == 1 and capacity.has_gpus
 
 
-def trials_per_gpu(footprints: Iterable[Footprint]) -> int:
+def trials_per_gpu(footprints: Iterable["Footprint"]) -> int:
     """As many as fit the memory, until the GPU is busy; what every probed trial allows."""
     allowed = [
         min(
@@ -36,7 +39,7 @@ def trials_per_gpu(footprints: Iterable[Footprint]) -> int:
     return max(1, min([*allowed, MAX_PACKED]))
 
 
-def packed_slot(resources: Resources, capacity: Capacity, footprints: list[Footprint]) -> Slot:
+def packed_slot(resources: Resources, capacity: Capacity, footprints: list["Footprint"]) -> Slot:
     """The slot with its share of a GPU, where the nodes' CPUs feed as many trials."""
     per_gpu = trials_per_gpu(footprints)
     for node_cpus, node_gpus in capacity.at_most:
@@ -60,7 +63,7 @@ def batch_pixels(config: TrialConfig) -> int:
     return config.batch_size * config.image_size**2 * config.channels
 
 
-def probe(configs: list[TrialConfig], num_classes: int) -> list[Footprint]:
+def probe(configs: list[TrialConfig], num_classes: int) -> list["Footprint"]:
     """Measure each config on a GPU of the cluster, one after another, in a process of its own.
 
     CannotFinish where one cannot be trained.
@@ -80,13 +83,7 @@ def probe(configs: list[TrialConfig], num_classes: int) -> list[Footprint]:
     return found
 
 
-def measure_on_gpu(config: TrialConfig, num_classes: int) -> Footprint:
-    """`measure` on the GPU that Ray gave to this process."""
-    torch.set_num_threads(1)
-    return measure(config, num_classes, torch.device("cuda"))
-
-
-def sentence(config: TrialConfig, footprint: Footprint) -> str:
+def sentence(config: TrialConfig, footprint: "Footprint") -> str:
     """What a probe found, for the log."""
     return (
         f"{config.model} at {config.image_size} px takes {footprint.peak_bytes / 1e9:.1f} of "

@@ -29,6 +29,7 @@ from raylab.storage import cannot_write
 from raylab.sweep.broadcast import Broadcast
 from raylab.sweep.cluster import Capacity, Slot, connected, image_memory_bytes, slot_for
 from raylab.sweep.collector import Collector, outcome_of
+from raylab.sweep.entry import run_trial
 from raylab.sweep.failures import survive_memory_kills
 from raylab.sweep.lock import held
 from raylab.sweep.logged import LoggedView, check_loggers
@@ -39,9 +40,9 @@ from raylab.sweep.prior import earlier_points
 from raylab.sweep.progress import View, Views, make_view
 from raylab.sweep.queue import ListProposer, OptunaProposer, Outcome, Proposer, TrialQueue
 from raylab.sweep.shards import Images, Prepared, Variants, dataset_of
+from raylab.sweep.shared import Shared
 from raylab.sweep.shared_storage import refuse_unshared
 from raylab.sweep.tally import short_name
-from raylab.sweep.trial import Shared, run_trial
 
 
 @dataclass(frozen=True, slots=True)

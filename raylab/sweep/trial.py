@@ -12,7 +12,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,24 +36,18 @@ from raylab.images.variant import Format
 from raylab.results.directory import ResultsDirectory
 from raylab.storage import cannot_write
 from raylab.sweep.cluster import Slot
-from raylab.sweep.failures import (
-    CONFIG_ERRORS,
-    breaks_process,
-    cause_of,
-    failure_of,
-    pause_before,
-)
+from raylab.sweep.failures import pause_before
+from raylab.sweep.raised import CONFIG_ERRORS, breaks_process, cause_of, failure_of
 from raylab.sweep.shards import (
     Datasets,
-    Images,
     Shard,
-    Variants,
     cut,
     deal,
     resident_pixels,
     trained_places,
     variant_pixels,
 )
+from raylab.sweep.shared import Shared
 from raylab.training.checkpoint import save_model
 from raylab.training.epoch import Best, EpochRow
 from raylab.training.heap import give_back_memory, keep_freed_memory
@@ -62,20 +56,6 @@ from raylab.training.worker import Collective, TrainingData
 
 # A trial that dies is taken up again from a checkpoint at most this old.
 CHECKPOINT_EVERY_S = float(os.environ.get("RAYLAB_CHECKPOINT_EVERY_S", "60"))
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What all trials of a sweep have in common; it lies in Ray's object store once."""
-
-    images: Images
-    variants: Variants
-    results: str
-    metric: str
-    slot: Slot
-    keep_weights: bool
-    may_prune: bool
-    """Whether any epoch may be a trial's last."""
 
 
 def run_trial(params: dict[str, Any], shared: Shared) -> None:

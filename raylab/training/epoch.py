@@ -5,10 +5,13 @@ K = classes.
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
+
+if TYPE_CHECKING:  # a sweep's driver, which knows epochs too, does without torch
+    import torch
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Best:
     value: float = math.nan
     probs: npt.NDArray[np.float32] | None = None
     """float32 (validation images of this worker, K)."""
-    state: dict[str, torch.Tensor] | None = None
+    state: "dict[str, torch.Tensor] | None" = None
     """The model's state dict on the CPU (averaged weights with `ema_decay`, `swa_frac`); rank 0
     only."""
 

@@ -57,3 +57,9 @@ def measure(config: TrialConfig, num_classes: int, device: torch.device) -> Foot
         busy=min(1.0, kernel_us / 1e6 / learned.seconds),
         gpu_bytes=torch.cuda.get_device_properties(device).total_memory,
     )
+
+
+def measure_on_gpu(config: TrialConfig, num_classes: int) -> Footprint:
+    """`measure` on this process's GPU, fed by one thread."""
+    torch.set_num_threads(1)
+    return measure(config, num_classes, torch.device("cuda"))

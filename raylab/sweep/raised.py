@@ -1,0 +1,49 @@
+"""Why a trial failed, from what its own code raised; for the processes that train."""
+
+import torch
+from ray.exceptions import RayError
+from ray.train import WorkerGroupError
+
+from raylab.sweep.failures import (
+    OUT_OF_MEMORY,
+    OUT_OF_MEMORY_TEXT,
+    PEER_GONE,
+    WEIGHTS,
+    Failure,
+)
+from raylab.training.loop import DivergedError
+
+# What a config can do wrong; everything else is the machine's, and another try may heal it.
+CONFIG_ERRORS = (DivergedError, ValueError, KeyError, TypeError, FileNotFoundError, RuntimeError)
+_OF_WEIGHTS = ("weights file ", "package ", "pretrained: ")
+
+
+def failure_of(error: Exception) -> Failure:
+    """What the trial's own code raised."""
+    text = str(error).strip().splitlines()[-1][:500] if str(error).strip() else ""
+    if isinstance(error, DivergedError):
+        kind = "diverged"
+    elif isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and OUT_OF_MEMORY_TEXT.search(str(error))
+    ):
+        kind = OUT_OF_MEMORY
+    elif text.startswith(_OF_WEIGHTS):
+        kind = WEIGHTS
+    else:
+        kind = type(error).__name__
+    return Failure(kind, text or kind)
+
+
+def breaks_process(error: Exception) -> bool:
+    """After a CUDA error other than a lack of memory, no trial can train in this process."""
+    return "CUDA error" in str(error) and not isinstance(error, torch.OutOfMemoryError)
+
+
+def cause_of(error: WorkerGroupError) -> Exception | None:
+    """The config's own error in a worker group; None where a process or node was lost.
+
+    When one worker is killed, the others may fail before Ray has missed it.
+    """
+    causes = [getattr(e, "_base_exc", e) for e in error.worker_failures.values()]
+    own = [e for e in causes if isinstance(e, CONFIG_ERRORS) and not isinstance(e, RayError)]
+    return next((e for e in own if not PEER_GONE.search(str(e))), None)
