@@ -89,6 +89,14 @@ def test_reduction_is_antialiased():
         assert np.abs(pixels.astype(float) - 127).max() < 20
 
 
+def test_the_filter_is_the_one_asked_for():
+    noise = np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    for name, filter in (("bicubic", Image.BICUBIC), ("bilinear", Image.BILINEAR)):
+        found = decode_info(encoded(image), 32, 1, name).pixels[:, :, 0]
+        assert (found == np.asarray(image.resize((32, 32), filter, reducing_gap=3.0))).all()
+
+
 def test_the_centre_of_a_wide_image_is_kept():
     image = Image.new("L", (300, 100), 0)
     image.paste(255, (100, 0, 200, 100))

@@ -21,6 +21,7 @@ CHANGES: dict[str, Any] = {
     "image_size": 48,
     "channels": 1,
     "crop": "face",
+    "interpolation": "bilinear",
     "split": {"seed": 1},
     "augment": "light",
     "mixup": 0.2,
@@ -139,6 +140,10 @@ def test_a_config_written_and_read_again_keeps_its_identity() -> None:
     again = TrialConfig.model_validate_json(config.model_dump_json())
     assert again == config
     assert trial_id(again, "data") == trial_id(config, "data")
+
+
+def test_bicubic_is_what_auto_says() -> None:
+    assert trial_id(TrialConfig(interpolation="bicubic"), "d") == trial_id(TrialConfig(), "d")
 
 
 def test_the_same_thing_said_otherwise_is_the_same_trial() -> None:

@@ -5,8 +5,9 @@ import safetensors.torch
 import torch
 
 from raylab.config.trial import TrialConfig
+from raylab.training.checkpoint import WEIGHTS, save_model
 from raylab.training.layers import classifier_names, set_train_mode
-from raylab.training.model import build_model, normalization
+from raylab.training.model import build_model, normalization, pretrained_filter
 
 torch.set_num_threads(1)
 
@@ -112,3 +113,12 @@ def test_pretrained_models_are_fed_as_they_were_trained():
     assert mean == pytest.approx((0.485, 0.456, 0.406))
     mean, std = normalization(TrialConfig(model="resnet18", pretrained=True, channels=1))
     assert len(mean) == len(std) == 1
+
+
+def test_the_filter_of_pretrained_weights_is_their_own(tmp_path):
+    assert pretrained_filter(TrialConfig(model="resnet18", pretrained=True)) == "bicubic"
+    vgg = TrialConfig(model="vgg19_bn", pretrained=True)
+    assert pretrained_filter(vgg) == "bilinear"  # torchvision's
+    save_model(tmp_path, TrialConfig(model="vgg19_bn", interpolation="bicubic"), ("a", "b"), {})
+    kept = vgg.model_copy(update={"pretrained": str(tmp_path / WEIGHTS)})
+    assert pretrained_filter(kept) == "bicubic"  # what raylab wrote beside the weights

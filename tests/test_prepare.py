@@ -86,12 +86,13 @@ def test_a_prepared_variant_is_found_again_after_renaming(faces, cache, monkeypa
     assert prepare(scan(str(faces)), Format(16, 1), cache, ignore) == first
 
 
-def test_another_content_size_or_channels_is_another_variant(faces):
+def test_another_content_size_colour_or_filter_is_another_variant(faces):
     source = scan(str(faces))
     ids = {variant_id(source, Format(size, channels)) for size in (16, 32) for channels in (1, 3)}
     (faces / "sad" / "copy.png").write_bytes(b"other")
+    ids.add(variant_id(source, Format(16, 1, interpolation="bilinear")))
     ids.add(variant_id(scan(str(faces)), Format(16, 1)))
-    assert len(ids) == 5
+    assert len(ids) == 6
 
 
 def test_an_interrupted_preparation_is_not_found_and_goes_on(faces, cache, monkeypatch):

@@ -9,7 +9,7 @@ from raylab.config.trial import TrialConfig
 # Raise when the same config comes to mean another training: old results are then not reused.
 LEARNING_VERSION = 1
 # Fields that came later: at their default they leave the ids of earlier results as they were.
-ADDED = {"compile", "crop", "teacher", "teacher_digest", "teacher_weight"}
+ADDED = {"compile", "crop", "interpolation", "teacher", "teacher_digest", "teacher_weight"}
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -32,5 +32,7 @@ def family_id(config: TrialConfig, data_fingerprint: str) -> str:
 
 def _learned(config: TrialConfig, exclude: dict[str, Any] | None = None) -> dict[str, Any]:
     plain = {n for n in ADDED if getattr(config, n) == TrialConfig.model_fields[n].default}
+    if config.filter == "bicubic":  # what `auto` says of all that asks for nothing else
+        plain.add("interpolation")
     learned = config.model_dump(mode="json", exclude=exclude)
     return {name: value for name, value in learned.items() if name not in plain}

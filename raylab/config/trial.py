@@ -24,6 +24,7 @@ from raylab.config.choices import did_you_mean
 
 Fraction = Annotated[StrictFloat, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Crop = Literal["none", "face"]
+Filter = Literal["bicubic", "bilinear"]
 Probability = Annotated[StrictFloat, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 DEFAULT_TEST_FRACTION = 0.1
@@ -249,6 +250,9 @@ class TrialConfig(Value):
     """Side of the square input in px."""
     channels: Literal[1, 3] = 3
     """1 = grey, 3 = RGB."""
+    interpolation: Literal["auto", "bicubic", "bilinear"] = "auto"
+    """The filter, antialiased, that brings images to size. `auto` = bicubic; of `pretrained` weights
+    that saw another, as timm or the kept model tells, a planned trial says that one."""
     crop: Crop = "none"
     """`face`: the largest face is cut out, with a margin of a tenth of its longer side, its eyes
     levelled; an image in which none is found stays whole, as all do with `none`. A manifest's
@@ -353,6 +357,11 @@ class TrialConfig(Value):
                 "averaged in one way; set one of them to 0"
             )
         return self
+
+    @property
+    def filter(self) -> Filter:
+        """The filter of `interpolation`."""
+        return "bicubic" if self.interpolation == "auto" else self.interpolation
 
     @property
     def num_swa_epochs(self) -> int:

@@ -41,7 +41,7 @@ def look(data: bytes, form: Format, box: Box | None = None) -> Seen:
     Raises DecodeError for the images for which `decode` does, whatever the crop:
     the variants of a source hold the same ones.
     """
-    whole = decode_info(data, form.image_size, form.channels)
+    whole = decode_info(data, form.image_size, form.channels, form.interpolation)
     if form.crop == "none":
         return Seen(whole.pixels, whole.width, whole.height, None)
     try:
@@ -52,7 +52,7 @@ def look(data: bytes, form: Format, box: Box | None = None) -> Seen:
     if face is None:
         return Seen(whole.pixels, whole.width, whole.height, "none")
     square = cut_out(image, face).convert("L" if form.channels == 1 else "RGB")
-    small = np.asarray(resized_square(square, form.image_size), dtype=np.uint8)
+    small = np.asarray(resized_square(square, form.image_size, form.interpolation), dtype=np.uint8)
     pixels = small.reshape(form.image_size, form.image_size, form.channels)
     return Seen(pixels, whole.width, whole.height, "found" if box is None else "given")
 

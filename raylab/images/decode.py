@@ -12,7 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from raylab.config.trial import Filter
+
 Pixels = npt.NDArray[np.uint8]
+FILTERS: dict[Filter, Image.Resampling] = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
 
 # PIL would also try EPS (which starts Ghostscript) and a dozen others that no camera writes.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "AVIF")
@@ -42,7 +48,9 @@ def decode(data: bytes, image_size: int, channels: int) -> Pixels:
     return decode_info(data, image_size, channels).pixels
 
 
-def decode_info(data: bytes, image_size: int, channels: int) -> Decoded:
+def decode_info(
+    data: bytes, image_size: int, channels: int, interpolation: Filter = "bicubic"
+) -> Decoded:
     """The same with the original's size. A square image of S px comes back pixel for pixel."""
     if not data:
         raise DecodeError("the file is empty")
@@ -53,7 +61,7 @@ def decode_info(data: bytes, image_size: int, channels: int) -> Decoded:
             flat = _to_mode(upright, "L" if channels == 1 else "RGB")
         except ValueError as error:  # a colour model that PIL cannot convert
             raise DecodeError(_short(error)) from error
-    square = resized_square(flat, image_size)
+    square = resized_square(flat, image_size, interpolation)
     pixels = np.asarray(square, dtype=np.uint8).reshape(image_size, image_size, channels)
     return Decoded(pixels, width, height)
 
@@ -150,15 +158,17 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(finite), 0, 255).astype(np.uint8))
 
 
-def resized_square(image: Image.Image, image_size: int) -> Image.Image:
-    """The central square at S px: bicubic, whose support grows with the reduction (antialiased)."""
+def resized_square(
+    image: Image.Image, image_size: int, interpolation: Filter = "bicubic"
+) -> Image.Image:
+    """The central square at S px; the filter's support grows with the reduction (antialiased)."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     box = (left, top, left + side, top + side)
     if image.size == (image_size, image_size):
         return image
     size = (image_size, image_size)
-    return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    return image.resize(size, FILTERS[interpolation], box=box, reducing_gap=3.0)
 
 
 def _short(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raylab.config.trial import Crop, TrialConfig
+from raylab.config.trial import Crop, Filter, TrialConfig
 from raylab.images.source import Source
 
 # Raise when the same bytes come to decode into other pixels: old variants are then not found.
@@ -24,11 +24,12 @@ class Format:
     """px."""
     channels: int
     crop: Crop = "none"
+    interpolation: Filter = "bicubic"
 
     @classmethod
     def of(cls, config: TrialConfig) -> "Format":
         """The format that the config asks for."""
-        return cls(config.image_size, config.channels, config.crop)
+        return cls(config.image_size, config.channels, config.crop, config.filter)
 
     @property
     def num_bytes(self) -> int:
@@ -38,16 +39,20 @@ class Format:
     def __str__(self) -> str:
         """`64 px RGB`, `48 px grey faces`."""
         colour = "grey" if self.channels == 1 else "RGB"
-        return f"{self.image_size} px {colour}{' faces' if self.crop == 'face' else ''}"
+        faces = " faces" if self.crop == "face" else ""
+        by = "" if self.interpolation == "bicubic" else f" {self.interpolation}"
+        return f"{self.image_size} px {colour}{faces}{by}"
 
 
 def variant_id(source: Source, form: Format) -> str:
     """16 hex digits over the distinct contents, the format and PREPARE_VERSION; where faces are cut
-    out also over their boxes and CROP_VERSION.
+    out also over their boxes and CROP_VERSION, and over a filter other than bicubic.
     """
     images = distinct(source)
     contents = "\n".join(images["sha256"].to_pylist())
     text = f"{PREPARE_VERSION}\0{form.image_size}\0{form.channels}\0{contents}"
+    if form.interpolation != "bicubic":
+        text += f"\0{form.interpolation}"
     if form.crop != "none":
         text += f"\0{form.crop}\0{CROP_VERSION}\0{images['box'].to_pylist()}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -75,8 +75,8 @@ def preprocessing(kept: KeptModel) -> str:
             "the central square)"
         )
     return (
-        f"upright image, its {square}, resized to {size} x {size} px (bicubic, antialiased), "
-        f"{colour}, divided by 255"
+        f"upright image, its {square}, resized to {size} x {size} px "
+        f"({kept.config.filter}, antialiased), {colour}, divided by 255"
     )
 
 

@@ -10,9 +10,9 @@ import torch
 from timm.layers.drop import DropPath
 from torch import nn
 
-from raylab.config.trial import TrialConfig
+from raylab.config.trial import Filter, TrialConfig
 from raylab.training.layers import freeze, freeze_batchnorm, zero_classifier
-from raylab.training.weights import kept_normalization, load_pretrained
+from raylab.training.weights import kept_filter, kept_normalization, load_pretrained
 
 PLAIN_MEAN, PLAIN_STD = 0.5, 0.25
 
@@ -106,6 +106,18 @@ def _check_dropout(model: nn.Module, config: TrialConfig) -> None:
         (isinstance(m, nn.Dropout) and m.p > 0) or getattr(m, "drop_rate", 0) for m in modules
     ):
         raise ValueError(f"drop_rate: model {config.model} has no dropout")
+
+
+def pretrained_filter(config: TrialConfig) -> Filter:
+    """The filter by which the images of `pretrained` weights were brought to size: bicubic or
+    bilinear; bicubic too where nobody says, or it is one that raylab has not.
+    """
+    if isinstance(config.pretrained, str) and (kept := kept_filter(config.pretrained)):
+        return kept
+    if config.model == "cnn":
+        return "bicubic"
+    known = timm.get_pretrained_cfg(config.model, allow_unregistered=True)
+    return "bilinear" if known is not None and known.interpolation == "bilinear" else "bicubic"
 
 
 def normalization(config: TrialConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -5,6 +5,7 @@ Files are read without running code from them: safetensors, or torch's weights-o
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -12,6 +13,7 @@ from timm.models import adapt_input_conv
 from torch import nn
 
 from raylab.config.files import PACKAGE, checked, path_of
+from raylab.config.trial import Filter, TrialConfig
 from raylab.training.layers import classifier_names, is_below, zero_classifier
 
 Weights = dict[str, torch.Tensor]
@@ -43,12 +45,29 @@ def kept_normalization(pretrained: str) -> tuple[tuple[float, ...], tuple[float,
     """Mean and std per channel with which the weights were trained, where raylab kept them as a
     model (see `checkpoint`); None for any other file. ValueError where there is no file.
     """
+    kept = _kept_beside(pretrained)
+    try:
+        return tuple(kept["mean"]), tuple(kept["std"])
+    except (KeyError, TypeError):
+        return None
+
+
+def kept_filter(pretrained: str) -> Filter | None:
+    """The filter that brought the images to size, otherwise as `kept_normalization`."""
+    try:
+        return TrialConfig.model_validate(_kept_beside(pretrained)["config"]).filter
+    except (KeyError, ValueError):
+        return None
+
+
+def _kept_beside(pretrained: str) -> dict[str, Any]:
+    """What raylab wrote of the weights; empty where there is nothing, or it is of another tool."""
     description = path_of("pretrained", pretrained).parent / DESCRIPTION
     try:
         kept = json.loads(description.read_text(encoding="utf-8"))
-        return tuple(kept["mean"]), tuple(kept["std"])
-    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is of another tool
-        return None
+    except (OSError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
 
 
 def read_weights(path: Path) -> Weights:
