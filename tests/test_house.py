@@ -141,6 +141,7 @@ def test_no_function_is_a_novel(path: Path) -> None:
     [
         ("raylab.cli", ("torch", "ray", "pandas", "timm", "scipy")),
         ("raylab.sweep.runner", ("torch", "timm", "scipy", "sklearn")),  # trials load these
+        ("raylab.sweep.overview", ("torch", "ray", "pandas", "timm", "scipy")),
         ("raylab.images.parts", ("torch", "ray", "pandas", "scipy")),  # each worker's start
     ],
 )

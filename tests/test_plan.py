@@ -43,6 +43,15 @@ def test_the_folds_of_a_config_are_trials_of_one_family(tmp_path: Path) -> None:
     assert [config.split.fold for config in configs] == [*range(5)] * 2
 
 
+@pytest.mark.parametrize("search", ["grid", "{optuna: {num_trials: 2}}"])
+def test_images_are_brought_to_size_as_the_weights_saw_them(tmp_path: Path, search: str) -> None:
+    text = "trial: {pretrained: true}\naxes: {model: [resnet18, vgg19_bn]}\nsearch: " + search
+    plan = plan_of(tmp_path, scan("toy:num=100"), text)
+    assert [form.interpolation for form in plan.variants] == ["bicubic", "bilinear"]
+    plain = plan_of(tmp_path, scan("toy:num=100"), "axes: {model: [resnet18, vgg19_bn]}")
+    assert [form.interpolation for form in plain.variants] == ["bicubic"]
+
+
 @pytest.mark.parametrize("search", ["random", "optuna"])
 def test_a_draw_counts_with_all_its_folds(tmp_path: Path, search: str) -> None:
     text = (

@@ -1,20 +1,20 @@
-"""The functions that Ray calls in other processes, by name: what they need is imported there.
+"""The functions that need torch, by name: they import it when they are called, mostly by Ray in
+another process.
 
-A driver that only sends them loads no torch, which would cost every command's start seconds and
-300 MB.
+Importing it costs a command's start seconds and 300 MB, and a sweep's driver does without.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from raylab.config.trial import TrialConfig
-from raylab.sweep.shared import Shared
+from raylab.config.trial import Filter, TrialConfig
 
 if TYPE_CHECKING:
+    from raylab.sweep.shared import Shared
     from raylab.training.footprint import Footprint
 
 
-def run_trial(params: dict[str, Any], shared: Shared) -> None:
+def run_trial(params: dict[str, Any], shared: "Shared") -> None:
     """`raylab.sweep.trial.run_trial`: what Tune runs per trial."""
     import_module("raylab.sweep.trial").run_trial(params, shared)
 
@@ -24,4 +24,10 @@ def measure_on_gpu(config: TrialConfig, num_classes: int) -> "Footprint":
     found: Footprint = import_module("raylab.training.footprint").measure_on_gpu(
         config, num_classes
     )
+    return found
+
+
+def pretrained_filter(config: TrialConfig) -> Filter:
+    """`raylab.training.model.pretrained_filter`, which asks timm; in this process."""
+    found: Filter = import_module("raylab.training.model").pretrained_filter(config)
     return found

@@ -21,7 +21,7 @@ from raylab.config.expand import (
 from raylab.config.files import FILES, digest_of
 from raylab.config.identity import trial_id
 from raylab.config.sweep import Distribution, SweepConfig
-from raylab.config.trial import Crop, SplitConfig, TrialConfig
+from raylab.config.trial import Filter, SplitConfig, TrialConfig
 from raylab.errors import Problem, Refused
 from raylab.images.crop import crop_problem
 from raylab.images.source import Source
@@ -29,6 +29,7 @@ from raylab.images.split import idle_keys, remarks, resolve_strategy
 from raylab.images.variant import Format, variant_id
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, best_epoch
+from raylab.sweep.entry import pretrained_filter
 
 # Images of so many sizes would fill the disk before the first trial: ask instead.
 MAX_VARIANTS = 16
@@ -67,7 +68,7 @@ class Plan:
             "take it out, or set split.strategy: stratified"
         )
         problems = [Problem(f"axes.{key}", text) for key in swept if key in idle]
-        if "face" in possible_crops(self.sweep) and (text := crop_problem(self.source) or ""):
+        if "face" in possible(self.sweep, "crop") and (text := crop_problem(self.source) or ""):
             problems.append(Problem("crop", text))
         if problems:
             raise Refused(problems, self.source.location)
@@ -101,8 +102,8 @@ class Plan:
 
     def finish(self, config: TrialConfig) -> TrialConfig:
         """The config with what it does not tell itself filled in: the split's strategy, from the
-        source, and the digests of the files it names. Refused where those are not the files meant,
-        or where it asks for votes that the source has not.
+        source, the digests of the files it names, and the filter that its weights saw. Refused
+        where those are not the files meant, or where it asks for votes that the source has not.
         """
         found: dict[str, Any] = {
             "split": self.resolve(config.split),
@@ -112,6 +113,9 @@ class Plan:
             file, digest = getattr(config, name), f"{name}_digest"
             if isinstance(file, str) and file:
                 found[digest] = self.digest(name, file, getattr(config, digest))
+        if config.pretrained is not False and config.interpolation == "auto":
+            seen = self.filter_of(config.model, config.pretrained)
+            found["interpolation"] = "auto" if seen == "bicubic" else seen
         if config.soft_labels and not self.source.has_votes:
             text = "the source has no votes: a manifest has them in columns votes_<class>"
             raise Refused([Problem("soft_labels", text)], self.source.location)
@@ -123,6 +127,13 @@ class Plan:
     def digest(self) -> Callable[[str, str, str], str]:
         """`planned_digest`, asked once for each file."""
         return cache(planned_digest)
+
+    @cached_property
+    def filter_of(self) -> Callable[[str, bool | str], Filter]:
+        """`pretrained_filter` of a model and its weights, asked once for each of them."""
+        return cache(
+            lambda model, weights: pretrained_filter(TrialConfig(model=model, pretrained=weights))
+        )
 
     @cached_property
     def resolve(self) -> Callable[[SplitConfig], SplitConfig]:
@@ -143,14 +154,22 @@ class Plan:
         base = self.finish(config_from(self.sweep, first_assignment(self.sweep), 0))
         sizes = possible_values(self.sweep, "image_size", base.image_size)
         channels = possible_values(self.sweep, "channels", base.channels)
-        crops = sorted(possible_crops(self.sweep))
-        if len(sizes) * len(channels) * len(crops) > MAX_VARIANTS:
+        crops = sorted(possible(self.sweep, "crop"))
+        named = ("model", "pretrained", "interpolation")
+        choices = product(*(possible(self.sweep, name) for name in named))
+        filters = sorted(
+            {
+                self.finish(base.model_copy(update=dict(zip(named, c, strict=True)))).filter
+                for c in choices
+            }
+        )
+        if len(sizes) * len(channels) * len(crops) * len(filters) > MAX_VARIANTS:
             text = (
                 f"{len(sizes)} image sizes would all have to be prepared beforehand (at most "
                 f"{MAX_VARIANTS}); give a list or {{choice: [...]}}"
             )
             raise Refused([Problem("axes.image_size", text)], "the grid")
-        return tuple(starmap(Format, product(sizes, channels, crops)))
+        return tuple(starmap(Format, product(sizes, channels, crops, filters)))
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -258,12 +277,12 @@ def first_assignment(sweep: SweepConfig) -> dict[str, Any]:
     return first | {key: values[0] for group in sweep.zip for key, values in group.items()}
 
 
-def possible_crops(sweep: SweepConfig) -> set[Crop]:
-    """All values that `crop` can take in the sweep."""
+def possible(sweep: SweepConfig, field: str) -> set[Any]:
+    """All values that a field without a range can take in the sweep."""
     listed = [fixed_axes(sweep), *sweep.zip]
-    axis = next((values["crop"] for values in listed if "crop" in values), None)
-    base = sweep.trial.get("crop", TrialConfig.model_fields["crop"].default)
-    return {*(axis or [base]), *(lever["crop"] for lever in sweep.levers if "crop" in lever)}
+    axis = next((values[field] for values in listed if field in values), None)
+    base = sweep.trial.get(field, TrialConfig.model_fields[field].default)
+    return {*(axis or [base]), *(lever[field] for lever in sweep.levers if field in lever)}
 
 
 def possible_values(sweep: SweepConfig, field: str, base: int) -> list[int]:
