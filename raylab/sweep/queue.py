@@ -1,8 +1,10 @@
-"""Which trial runs next: grid, random or Optuna behind Tune's Searcher, less what is finished."""
+"""Which trial runs next: grid, random, Optuna or a population behind Tune's Searcher, less what is
+finished.
+"""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Final, Literal, Protocol, cast
 
 import optuna
 from optuna.distributions import (
@@ -16,6 +18,7 @@ from pydantic import ValidationError
 from ray.tune.search import Searcher
 
 from raylab.config.expand import config_from, num_replicas, replicas
+from raylab.config.population import Population
 from raylab.config.sweep import Distribution, SweepConfig, metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
@@ -23,23 +26,32 @@ from raylab.errors import CannotFinish
 MAX_DRAWS = 1000
 # A config's outcome: the metric's value, or None for a trial that failed.
 Outcome = float | None
+LATER: Final = "later"
+"""Said in place of a config while the next one hangs on trials that still run."""
+Proposal = TrialConfig | Literal["later"] | None
 
 
 class Proposer(Protocol):
     """Where configs come from."""
 
-    def propose(self) -> TrialConfig | None:
+    def propose(self) -> Proposal:
         """The next config, or None when there is no more."""
 
     def observe(self, config: TrialConfig, outcome: Outcome) -> None:
         """Hear what a proposed config reached."""
 
+    def needed(self) -> Collection[str]:
+        """The trials whose weights others may still begin with."""
+        return ()
 
-class ListProposer:
-    """Grid and random search: the configs are known beforehand."""
 
-    def __init__(self, configs: Iterator[TrialConfig]) -> None:
-        self.configs = configs
+class ListProposer(Proposer):
+    """Grid and random search: the configs are known beforehand, and so are the `parents`, with
+    whose weights some of them begin.
+    """
+
+    def __init__(self, configs: Iterator[TrialConfig], parents: Collection[str] = ()) -> None:
+        self.configs, self.parents = configs, parents
 
     def propose(self) -> TrialConfig | None:
         return next(self.configs, None)
@@ -47,8 +59,53 @@ class ListProposer:
     def observe(self, config: TrialConfig, outcome: Outcome) -> None:
         """Nothing is learned from outcomes."""
 
+    def needed(self) -> Collection[str]:
+        return self.parents
 
-class OptunaProposer:
+
+class PopulationProposer(Proposer):
+    """A population, one generation after the other; `population` knows what was finished before."""
+
+    def __init__(
+        self, population: Population, num_trials: int, missing: Callable[[set[str]], list[str]]
+    ) -> None:
+        """num_trials: to run at most; `missing` gives those whose weights are not there."""
+        self.population, self.num_left, self.missing = population, num_trials, missing
+        self.waiting: list[TrialConfig] = []
+        self.begun = 0
+        """The generation that was lined up last."""
+        while population.grow():
+            pass  # a generation that was finished before decides the next one
+
+    def propose(self) -> Proposal:
+        if self.num_left <= 0:
+            return None
+        self.population.grow()
+        if self.begun < self.population.generation:
+            self.line_up()
+        if not self.waiting:
+            return LATER if self.population.open else None
+        self.num_left -= 1
+        return self.waiting.pop(0)
+
+    def line_up(self) -> None:
+        """All that is left of the newest generation; CannotFinish where its beginning is gone."""
+        self.begun = self.population.generation
+        self.waiting = list(self.population.open.values())
+        if gone := self.missing(self.population.parents()):
+            raise CannotFinish(
+                f"generation {self.begun} begins with the weights of trial {', '.join(gone)}, "
+                "which the results no longer keep; --fresh runs generation 1 again"
+            )
+
+    def observe(self, config: TrialConfig, outcome: Outcome) -> None:
+        self.population.outcomes[self.population.identify(config)] = outcome
+
+    def needed(self) -> Collection[str]:
+        return self.population.needed()
+
+
+class OptunaProposer(Proposer):
     """Optuna's TPE over the axes; a draw runs with every seed and fold and is told their mean."""
 
     def __init__(
@@ -198,11 +255,15 @@ class TrialQueue(Searcher):
         self.is_stopped = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Tune's question for the next trial; its `trial_id` is Tune's own name for it."""
+        """Tune's question for the next trial; its `trial_id` is Tune's own name for it. None = it
+        is to ask again once a trial has ended.
+        """
         while not self.is_stopped and self.may_start():
             config = self.proposer.propose()
             if config is None:
                 break
+            if config == LATER:
+                return None
             identity = self.identify(config)
             is_finished, outcome = self.finished(identity)
             if is_finished or identity in self.started:
@@ -216,6 +277,10 @@ class TrialQueue(Searcher):
     def stop(self) -> None:
         """Start nothing more; what runs goes on."""
         self.is_stopped = True
+
+    def needed(self) -> Collection[str]:
+        """The trials whose weights must stay, however weak they are."""
+        return self.proposer.needed()
 
     def ended(self, identity: str, outcome: Outcome) -> None:
         """The collector's word that a trial is recorded."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import pyarrow as pa
@@ -28,16 +28,24 @@ from raylab.results.record import Record
 from raylab.storage import cannot_write
 from raylab.sweep.broadcast import Broadcast
 from raylab.sweep.cluster import Capacity, Slot, connected, image_memory_bytes, slot_for
-from raylab.sweep.collector import Collector, outcome_of
+from raylab.sweep.collector import Collector
 from raylab.sweep.failures import survive_memory_kills
 from raylab.sweep.lock import held
 from raylab.sweep.logged import LoggedView, check_loggers
 from raylab.sweep.metrics import MeteredView
 from raylab.sweep.packing import heaviest, packed_slot, probe, sentence, wants_probe
+from raylab.sweep.parents import missing_weights, named_parents
 from raylab.sweep.plan import Plan, possible_values, reusable_records
 from raylab.sweep.prior import earlier_points
 from raylab.sweep.progress import View, Views, make_view
-from raylab.sweep.queue import ListProposer, OptunaProposer, Outcome, Proposer, TrialQueue
+from raylab.sweep.queue import (
+    ListProposer,
+    OptunaProposer,
+    Outcome,
+    PopulationProposer,
+    Proposer,
+    TrialQueue,
+)
 from raylab.sweep.shards import Images, Prepared, Variants, dataset_of
 from raylab.sweep.shared_storage import refuse_unshared
 from raylab.sweep.tally import short_name
@@ -130,8 +138,9 @@ class Sweeping:
         variants, self.images = self.prepare()
         self.check_splits()
         self.pack_gpus()
-        reusable = self.reusable()
-        planned = {self.plan.identify(config): config.epochs for config in self.plan.configs()}
+        reusable = self.reusable
+        configs = self.plan.configs(reusable)
+        planned = {self.plan.identify(config): config.epochs for config in configs}
         reused = {identity: reusable[identity] for identity in planned if identity in reusable}
 
         def recorded(identity: str) -> tuple[bool, Outcome]:
@@ -139,7 +148,7 @@ class Sweeping:
             if record is None:
                 return False, None
             reused[identity] = record
-            return True, outcome_of(record, self.sweep.metric)
+            return True, record.outcome(self.sweep.metric)
 
         queue = TrialQueue(
             self.proposer(), self.plan.identify, recorded, self.may_start, self.sweep.metric
@@ -187,9 +196,19 @@ class Sweeping:
         self.view.note(f"{round(1 / self.slot.gpus_per_worker)} trials share a GPU")
 
     def proposer(self) -> Proposer:
-        """Where the configs come from; an Optuna search first draws again what it drew before."""
+        """Where the configs come from; an Optuna search first draws again what it drew before, and
+        a population begins with the generation that is not finished.
+        """
+        if self.sweep.search.kind == "pbt":
+            known = list(self.plan.configs(self.reusable))
+            num_done = sum(self.plan.identify(config) in self.reusable for config in known)
+            return PopulationProposer(
+                self.plan.population(self.reusable),
+                self.plan.num_trials - num_done,
+                partial(missing_weights, self.results),
+            )
         if self.sweep.search.kind != "optuna":
-            return ListProposer(self.plan.configs())
+            return ListProposer(self.plan.configs(), named_parents(self.sweep))
         remember = self.results.write_draws
         found = OptunaProposer(self.sweep, self.plan.finish, self.plan.num_trials, remember)
         if self.sweep.search.warm_start is not None:
@@ -200,9 +219,10 @@ class Sweeping:
         return found
 
     def announce(self, reused: list[Record], epochs: int) -> None:
-        """Tell the view how much there is to do; an Optuna search plans its trials as it goes."""
-        if self.sweep.search.kind == "optuna":
-            epochs = self.plan.num_trials * TrialConfig.model_validate(self.sweep.trial).epochs
+        """Tell the view how much there is to do; some searches plan their trials as they go."""
+        if self.sweep.search.kind in ("optuna", "pbt"):
+            base = TrialConfig.model_validate(self.sweep.trial)
+            epochs = (self.plan.num_trials - len(reused)) * base.epochs
         self.view.planned(self.plan.num_trials, reused, self.slot.num_slots, epochs)
 
     def prepare(self) -> tuple[dict[Format, Variant], Images]:
@@ -259,6 +279,7 @@ class Sweeping:
             self.results.write_split(fingerprint, table)
         return fingerprint
 
+    @cached_property
     def reusable(self) -> dict[str, Record]:
         """Earlier records that stand for trials of this sweep."""
         if self.options.fresh:
@@ -283,7 +304,7 @@ class Sweeping:
             results=self.results.location,
             metric=self.sweep.metric,
             slot=self.slot,
-            keep_weights=self.sweep.keep > 0,
+            keep_weights=self.sweep.keep > 0 or self.sweep.search.kind == "pbt",
             may_prune=self.sweep.scheduler.kind != "none",
         )
 

@@ -43,6 +43,7 @@ from raylab.sweep.failures import (
     failure_of,
     pause_before,
 )
+from raylab.sweep.parents import begun
 from raylab.sweep.shards import (
     Datasets,
     Images,
@@ -225,20 +226,21 @@ def train_worker(job: dict[str, Any]) -> None:
     device = ray.train.torch.get_device() if job["use_gpu"] else torch.device("cpu")
     collective = collective_for(rank, world, device)
     best = Best()
-    reporter = Reporter(job, shard, config, collective, best, device)
     # Metrics of the whole trial (seconds) leave the choice of the epoch to val_accuracy.
     ranks = job["metric"] if job["metric"] in EPOCH_METRICS else "val_accuracy"
-    train(
-        config,
-        data,
-        device,
-        collective,
-        reporter.epoch,
-        reporter.resume_state(),
-        metric=ranks,
-        mode=metric_mode(ranks),
-        best=best,
-    )
+    with begun(config, job["results"]) as trained:
+        reporter = Reporter(job, shard, trained, collective, best, device)
+        train(
+            trained,
+            data,
+            device,
+            collective,
+            reporter.epoch,
+            reporter.resume_state(),
+            metric=ranks,
+            mode=metric_mode(ranks),
+            best=best,
+        )
 
 
 def worker_pixels(job: dict[str, Any], config: TrialConfig, rank: int) -> npt.NDArray[np.uint8]:
@@ -364,7 +366,8 @@ class Reporter:
         assert self.best.state is not None
         with tempfile.TemporaryDirectory(prefix="raylab-model-") as folder:
             classes = tuple(self.job["classes"])
-            save_model(Path(folder), self.config, classes, self.best.state, precision)
+            named = TrialConfig.model_validate(self.job["config"])
+            save_model(Path(folder), self.config, classes, self.best.state, precision, named)
             target = self.results.checkpoint(self.job["trial_id"])
             for file in sorted(Path(folder).iterdir()):
                 target.write_bytes(file.name, file.read_bytes())

@@ -38,13 +38,15 @@ def save_model(
     classes: tuple[str, ...],
     state: dict[str, torch.Tensor],
     precision: str = "float32",
+    named: TrialConfig | None = None,
 ) -> None:
     """Write the two files; `state` is the model's state dict on the CPU, `precision` the name of
-    the type in which it computed its convolutions.
+    the type in which it computed its convolutions, `named` the config to tell of where it names
+    otherwise what `config` began with (a trial, not its file).
     """
     mean, std = normalization(config)
     description = {
-        "config": config.model_dump(mode="json"),
+        "config": (named or config).model_dump(mode="json"),
         "classes": list(classes),
         "mean": list(mean),
         "std": list(std),
