@@ -47,7 +47,8 @@ def place(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     write_folder(place / "faces", num=140, wrong=0.0, seed=0)
     (place / "grid.yaml").write_text(GRID, encoding="utf-8")
     os.environ["RAYLAB_CACHE"] = str(place / "cache")
-    assert len(sweep(place, "budget.trials=5").records) == 5
+    stopped = sweep(place, "budget.trials=5", "resources.max_concurrent=1")
+    assert len(stopped.records) == 5
     kept = sorted(ResultsDirectory(place / "results").checkpoint_ids())
     (place / "kept.json").write_text(json.dumps([sorted(records(place)), kept]))
     outcomes = sweep(place)

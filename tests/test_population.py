@@ -98,7 +98,7 @@ def test_a_search_that_is_taken_up_again_decides_the_same(bred: SweepConfig) -> 
     whole = [config for generation in run(proposer(bred, {})) for config in generation]
     for num in (3, 8, 13):
         known = {identify(config): worth(config) for config in whole[:num]}
-        left = run(proposer(bred, known, 24 - num))
+        left = run(proposer(bred, known))
         assert [config for generation in left for config in generation] == whole[num:]
 
 
@@ -185,10 +185,10 @@ def test_the_parent_is_part_of_the_identity_and_of_the_family() -> None:
 def test_a_generation_whose_parents_are_gone_does_not_begin(bred: SweepConfig) -> None:
     first = population(bred)
     known = {identity: worth(config) for identity, config in first.trials.items()}
-    found = PopulationProposer(population(bred, known), 16, sorted)
+    found = PopulationProposer(population(bred, known), 24, sorted)
     with pytest.raises(CannotFinish, match="generation 2 begins with the weights of trial"):
         found.propose()
-    assert PopulationProposer(population(bred, known), 0, sorted).propose() is None
+    assert PopulationProposer(population(bred, known), 8, sorted).propose() is None
 
 
 def ended(config: TrialConfig, accuracy: float) -> Record:

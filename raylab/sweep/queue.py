@@ -69,13 +69,13 @@ class PopulationProposer(Proposer):
     def __init__(
         self, population: Population, num_trials: int, missing: Callable[[set[str]], list[str]]
     ) -> None:
-        """num_trials: to run at most; `missing` gives those whose weights are not there."""
-        self.population, self.num_left, self.missing = population, num_trials, missing
+        """num_trials: at most, finished ones too; `missing` gives those without weights."""
+        self.population, self.missing = population, missing
         self.waiting: list[TrialConfig] = []
         self.begun = 0
         """The generation that was lined up last."""
-        while population.grow():
-            pass  # a generation that was finished before decides the next one
+        trials = [population.identify(config) for config in population.configs()]
+        self.num_left = num_trials - sum(name in population.outcomes for name in trials)
 
     def propose(self) -> Proposal:
         if self.num_left <= 0:

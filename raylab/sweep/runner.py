@@ -200,13 +200,9 @@ class Sweeping:
         a population begins with the generation that is not finished.
         """
         if self.sweep.search.kind == "pbt":
-            known = list(self.plan.configs(self.reusable))
-            num_done = sum(self.plan.identify(config) in self.reusable for config in known)
-            return PopulationProposer(
-                self.plan.population(self.reusable),
-                self.plan.num_trials - num_done,
-                partial(missing_weights, self.results),
-            )
+            population = self.plan.population(self.reusable)
+            missing = partial(missing_weights, self.results)
+            return PopulationProposer(population, self.plan.num_trials, missing)
         if self.sweep.search.kind != "optuna":
             return ListProposer(self.plan.configs(), named_parents(self.sweep))
         remember = self.results.write_draws
