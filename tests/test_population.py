@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from raylab.analysis.generations import in_generations, is_population
 from raylab.analysis.next_grid import Wish, next_grid
@@ -14,13 +15,17 @@ from raylab.config.files import parent_of
 from raylab.config.grid import read_grid
 from raylab.config.identity import family_id, trial_id
 from raylab.config.population import Population, first_generation, next_generation, step
-from raylab.config.sweep import Distribution, SweepConfig
+from raylab.config.sweep import SEARCH_OPTIONS, Distribution, SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, record_from
+from raylab.storage import Folder
+from raylab.sweep.parents import begun, copy_model, missing_weights, named_parents
 from raylab.sweep.queue import LATER, PopulationProposer
 from raylab.sweep.shelf import Shelf
+from raylab.training.checkpoint import save_model
+from raylab.training.model import build_model, normalization
 
 GRID = """
 name: bred
@@ -72,8 +77,8 @@ def run(
     return ran
 
 
-def proposer(sweep: SweepConfig, outcomes: dict[str, float | None], num: int = 24):
-    return PopulationProposer(population(sweep, outcomes), num, lambda wanted: [])
+def proposer(sweep: SweepConfig, outcomes: dict[str, float | None]) -> PopulationProposer:
+    return PopulationProposer(population(sweep, outcomes), 24, lambda wanted: [])
 
 
 def last_first(configs: list[TrialConfig]) -> list[TrialConfig]:
@@ -180,6 +185,34 @@ def test_the_parent_is_part_of_the_identity_and_of_the_family() -> None:
     assert len({trial_id(config, "data") for config in configs}) == 6
     assert len({family_id(config, "data") for config in configs}) == 3
     assert trial_id(configs[2], "data") == "48f9296e5c0e"
+
+
+def test_the_grid_is_read_as_it_is_written(bred: SweepConfig, tmp_path: Path) -> None:
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(bred.as_grid()))
+    assert read_grid(tmp_path / "again.yaml") == bred
+    assert bred.as_grid()["search"]["pbt"].keys() == set(SEARCH_OPTIONS["pbt"])
+
+
+def test_weights_behind_a_uri_are_at_hand_while_the_trial_runs(tmp_path: Path) -> None:
+    results = ResultsDirectory("mock:///results")
+    config = TrialConfig(model="cnn", image_size=16, channels=1)
+    state = build_model(config, 2).state_dict()
+    save_model(tmp_path, config, ("a", "b"), state)
+    copy_model(Folder(tmp_path), results.checkpoint("0123456789ab"))
+    child = config.model_copy(update={"pretrained": "trial:0123456789ab"})
+    assert missing_weights(results, ["0123456789ab", "ba9876543210"]) == ["ba9876543210"]
+    with begun(child, results.location) as at_hand:
+        place = Path(str(at_hand.pretrained)).parent
+        assert normalization(at_hand) == normalization(config)
+        again = build_model(at_hand, 2).state_dict()
+        assert all(bool((again[name] == state[name]).all()) for name in state)
+    assert not place.exists()
+
+
+def test_a_parent_that_the_grid_names_stays(tmp_path: Path) -> None:
+    text = "data: toy\naxes: {pretrained: [false, 'trial:0123456789ab'], lr: [0.1, 0.01]}\n"
+    (tmp_path / "grid.yaml").write_text(text)
+    assert named_parents(read_grid(tmp_path / "grid.yaml")) == {"0123456789ab"}
 
 
 def test_a_generation_whose_parents_are_gone_does_not_begin(bred: SweepConfig) -> None:

@@ -102,7 +102,7 @@ def elsewhere(
     for directory, records in known[1:]:
         fresh = records.keys() - done.keys()
         counts[directory.location] = (
-            sum(plan.identify(config) in fresh for config in plan.configs()) if fresh else 0
+            sum(plan.identify(config) in fresh for config in plan.configs(records)) if fresh else 0
         )
     return counts
 

@@ -72,10 +72,18 @@ def with_file(config: TrialConfig, folder: Path) -> TrialConfig:
     return config.model_copy(update=named)
 
 
-def bring_parent(place: ResultsDirectory, results: ResultsDirectory, config: TrialConfig) -> None:
-    """What the trial of `results` begins with, where its repetition will look for it."""
-    if (parent := parent_of(config.pretrained)) is not None:
-        copy_model(results.checkpoint(parent), place.checkpoint(parent))
+@contextmanager
+def lent(results: ResultsDirectory, config: TrialConfig, place: ResultsDirectory) -> Iterator[None]:
+    """What a trial of `results` begins with, also at `place`, for so long."""
+    parent = parent_of(config.pretrained)
+    if parent is None:
+        yield
+        return
+    copy_model(results.checkpoint(parent), place.checkpoint(parent))
+    try:
+        yield
+    finally:
+        place.delete_checkpoint(parent)
 
 
 def copy_model(source: Folder, target: Folder) -> None:

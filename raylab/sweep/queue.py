@@ -46,21 +46,16 @@ class Proposer(Protocol):
 
 
 class ListProposer(Proposer):
-    """Grid and random search: the configs are known beforehand, and so are the `parents`, with
-    whose weights some of them begin.
-    """
+    """Grid and random search: the configs are known beforehand."""
 
-    def __init__(self, configs: Iterator[TrialConfig], parents: Collection[str] = ()) -> None:
-        self.configs, self.parents = configs, parents
+    def __init__(self, configs: Iterator[TrialConfig]) -> None:
+        self.configs = configs
 
     def propose(self) -> TrialConfig | None:
         return next(self.configs, None)
 
     def observe(self, config: TrialConfig, outcome: Outcome) -> None:
         """Nothing is learned from outcomes."""
-
-    def needed(self) -> Collection[str]:
-        return self.parents
 
 
 class PopulationProposer(Proposer):
@@ -236,7 +231,8 @@ class TrialQueue(Searcher):
     """Tune's view of a Proposer: asks it for the next config that has not run yet.
 
     `known` gives a config's trial_id and its outcome if it is finished already (then it is observed
-    and skipped); `may_start` says whether the budget still allows a start.
+    and skipped); `may_start` says whether the budget still allows a start; with the weights of
+    `parents` some config may begin.
     """
 
     def __init__(
@@ -246,10 +242,12 @@ class TrialQueue(Searcher):
         finished: Callable[[str], tuple[bool, Outcome]],
         may_start: Callable[[], bool],
         metric: str,
+        parents: Collection[str] = (),
     ) -> None:
         super().__init__(metric=metric, mode=metric_mode(metric))
         self.proposer, self.identify = proposer, identify
         self.finished, self.may_start = finished, may_start
+        self.parents = parents
         self.running: dict[str, TrialConfig] = {}
         self.started: set[str] = set()
         self.is_stopped = False
@@ -280,7 +278,7 @@ class TrialQueue(Searcher):
 
     def needed(self) -> Collection[str]:
         """The trials whose weights must stay, however weak they are."""
-        return self.proposer.needed()
+        return {*self.parents, *self.proposer.needed()}
 
     def ended(self, identity: str, outcome: Outcome) -> None:
         """The collector's word that a trial is recorded."""

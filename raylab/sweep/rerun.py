@@ -15,7 +15,7 @@ from raylab.results.record import Record
 from raylab.results.repetition import Repetition, compare
 from raylab.sweep.alone import alone, only
 from raylab.sweep.earlier import check_same_data, config_of, find_record, read_sweep
-from raylab.sweep.parents import bring_parent, refuse_orphan
+from raylab.sweep.parents import lent, refuse_orphan
 from raylab.sweep.runner import Options
 
 
@@ -46,8 +46,7 @@ def run_rerun(options: RerunOptions) -> Repetition:
     check_same_data(source, [record], "the trial ran")
     place = results.rerun(record.trial_id)
     chosen = Options(place.location, options.address, fresh=True, quiet=options.quiet)
-    with alone(repeated, source, chosen) as sweeping:
-        bring_parent(place, results, config)
+    with alone(repeated, source, chosen) as sweeping, lent(results, config, place):
         outcomes = sweeping.run()
     if outcomes.interrupted:
         raise KeyboardInterrupt

@@ -151,7 +151,8 @@ class Sweeping:
             return True, record.outcome(self.sweep.metric)
 
         queue = TrialQueue(
-            self.proposer(), self.plan.identify, recorded, self.may_start, self.sweep.metric
+            *(self.proposer(), self.plan.identify, recorded, self.may_start, self.sweep.metric),
+            named_parents(self.sweep),
         )
         collector = self.collector(queue)
         epochs = sum(epochs for identity, epochs in planned.items() if identity not in reused)
@@ -204,7 +205,7 @@ class Sweeping:
             missing = partial(missing_weights, self.results)
             return PopulationProposer(population, self.plan.num_trials, missing)
         if self.sweep.search.kind != "optuna":
-            return ListProposer(self.plan.configs(), named_parents(self.sweep))
+            return ListProposer(self.plan.configs())
         remember = self.results.write_draws
         found = OptunaProposer(self.sweep, self.plan.finish, self.plan.num_trials, remember)
         if self.sweep.search.warm_start is not None:
