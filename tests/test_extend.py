@@ -8,9 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from raylab.cli import app
+from raylab.config.files import WEIGHTS
 from raylab.config.trial import TrialConfig
 from raylab.results.directory import ResultsDirectory
-from raylab.training.checkpoint import WEIGHTS, load_model, save_model
+from raylab.training.checkpoint import load_model, save_model
 from raylab.training.model import build_model, normalization
 
 

@@ -165,7 +165,7 @@ def test_more_families_than_there_are_and_two_questions_at_once_are_refused(
     [(0.0, None, "no test images"), (0.1, "another", "comes out otherwise")],
 )
 def test_a_split_that_locks_nothing_or_is_another_one_is_refused(
-    fraction: float, fingerprint: str | None, text: str
+    fraction: float, fingerprint: str | None, text: str, tmp_path: Path
 ) -> None:
     source = scan("toy:num=140")
     table = source.table.append_column("status", [["ok"] * source.num_images])
@@ -180,7 +180,7 @@ def test_a_split_that_locks_nothing_or_is_another_one_is_refused(
     )
     (family,) = ranked_families([record], "val_accuracy")
     with pytest.raises(Refused, match=text):
-        job_for(family, images)
+        job_for(family, images, ResultsDirectory(tmp_path))
 
 
 def test_the_score_knows_a_class_without_test_images() -> None:

@@ -1,6 +1,7 @@
 """The shipped grids: each reads, says what it asks, and has the trials its header states."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import pytest
 from raylab.config.differences import differing_fields
 from raylab.config.expand import count_trials, expand
 from raylab.config.grid import read_grid
+from raylab.config.population import Population
+from raylab.config.sweep import SweepConfig
+from raylab.config.trial import TrialConfig
 from raylab.sweep.runner import Options, run_sweep
 
 GRIDS = sorted((Path(__file__).parent.parent / "grids").glob("*.yaml"))
@@ -16,7 +20,20 @@ GRIDS = sorted((Path(__file__).parent.parent / "grids").glob("*.yaml"))
 def test_every_question_of_the_week_has_its_grid() -> None:
     asked = {"aug", "models", "split", "epochs", "lr", "image_size", "history", "asha"}
     assert {path.stem for path in GRIDS} >= asked | {"quickstart"}
-    assert {path.stem for path in GRIDS} >= {"levers", "plateau", "finetune", "gpu"}
+    assert {path.stem for path in GRIDS} >= {"levers", "plateau", "finetune", "gpu", "pbt"}
+
+
+def configs_of(sweep: SweepConfig) -> Iterator[TrialConfig]:
+    """Every trial; of a population those that there would be if all reached the same."""
+    if sweep.search.kind != "pbt":
+        yield from expand(sweep)
+        return
+    population = Population(sweep, lambda config: config, str, {})
+    while True:
+        yield from population.trials.values()
+        population.outcomes |= dict.fromkeys(population.trials, 0.5)
+        if not population.grow():
+            return
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
@@ -25,7 +42,7 @@ def test_grid_has_the_trials_its_header_states(path: Path) -> None:
     stated = re.fullmatch(r"# .*\?  \((\d+) trials\)", header)
     assert stated, header
     sweep = read_grid(path)
-    configs = list(expand(sweep))
+    configs = list(configs_of(sweep))
     assert len(configs) == len(set(map(str, configs))) == int(stated[1]) == count_trials(sweep)
     assert sweep.name == path.stem
     assert sweep.data == "toy"
@@ -38,8 +55,10 @@ def test_grid_differs_in_what_it_sweeps(path: Path) -> None:
     swept |= {key for lever in sweep.levers for key in lever}
     if len(sweep.seeds) > 1:
         swept.add("seed")
+    if sweep.search.kind == "pbt":
+        swept |= {"pretrained", "seed"}
     follows = {"split.val"} if "split.train" in swept else set()
-    assert set(differing_fields(expand(sweep))) == swept | follows
+    assert set(differing_fields(configs_of(sweep))) == swept | follows
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)

@@ -4,8 +4,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from raylab.config.files import WEIGHTS
 from raylab.config.trial import TrialConfig
-from raylab.training.checkpoint import WEIGHTS, save_model
+from raylab.training.checkpoint import save_model
 from raylab.training.layers import classifier_names, set_train_mode
 from raylab.training.model import build_model, normalization, pretrained_filter
 

@@ -11,6 +11,7 @@ from raylab.analysis.axes import REPEATS
 from raylab.analysis.curves import MIN_EPOCHS, extrapolate, last_trend
 from raylab.analysis.evidence import Evidence
 from raylab.analysis.finding import Finding, Severity, points, signed, span
+from raylab.analysis.generations import is_population
 from raylab.analysis.seeds import seed_spread
 from raylab.analysis.verdicts import Verdict, without_copies
 from raylab.results.record import CONFIG_COLUMNS
@@ -129,9 +130,12 @@ def seed_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Findi
         num_val = float(complete["num_val"].median()) if complete["num_val"].notna().any() else 0
         accuracy = float(complete["val_accuracy"].max())
         error = math.sqrt(accuracy * (1 - accuracy) / num_val) if num_val else math.nan
+        advice = "Write seeds: [0, 1, 2]."
+        if is_population(evidence.grid):
+            advice = "Run it with another first seed, and see where that population ends."
         sentence = (
             "No config ran with two seeds, so that luck and merit cannot be told apart; the "
-            f"validation images alone make ±{points(1.96 * error)} points. Write seeds: [0, 1, 2]."
+            f"validation images alone make ±{points(1.96 * error)} points. {advice}"
         )
         return [Finding("seeds", sentence, {"standard_error": error}, "warning", "high")]
     keys = [name for name in same if name not in REPEATS]

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from raylab.analysis.axes import Axis, find_axes
+from raylab.analysis.generations import in_generations, is_population
 from raylab.analysis.leaks import Leak, find_leak
 from raylab.analysis.outofsample import OutOfSample, average, better_half
 from raylab.analysis.predictions import TrialPredictions, load_trial
@@ -61,8 +62,14 @@ class Evidence:
         """The trials that axes are judged by, their accuracy in `compared_accuracy`.
 
         Without pruned trials: complete ones at their best epoch. With them: all at the last epoch
-        that all reached, since those that survived were picked by their accuracy.
+        that all reached, since those that survived were picked by their accuracy. A population's
+        say of what they began with only which generation they are.
         """
+        if self.common_epoch is None and is_population(self.grid):
+            complete = in_generations(self.trials).query("status == 'complete'")
+            return complete.assign(compared_accuracy=complete["val_accuracy"]).reset_index(
+                drop=True
+            )
         if self.common_epoch is None:
             return self.complete.assign(compared_accuracy=self.complete["val_accuracy"])
         at = self.epochs[self.epochs["epoch"] == self.common_epoch]

@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from raylab.analysis.axes import shown
+from raylab.analysis.generations import is_population
 from raylab.analysis.levers import Gain, base_values, lever_name
 from raylab.analysis.verdicts import Verdict
 from raylab.config.checks import contradictions
@@ -170,7 +171,10 @@ class _Draft:
     def grant(self, wish: Wish) -> None:
         """Adds what the evidence asks for and the grid does not ask yet."""
         seeds = list(self.grid.get("seeds", [0]))
-        if wish.more_seeds and len(seeds) < NUM_SEEDS:
+        if wish.more_seeds and is_population(self.grid):
+            self.grid["seeds"] = [seeds[0] + 1]
+            self.reasons.append("seeds: another population, to tell luck from merit")
+        elif wish.more_seeds and len(seeds) < NUM_SEEDS:
             free = [seed for seed in range(NUM_SEEDS * 2) if seed not in seeds]
             self.grid["seeds"] = [*seeds, *free[: NUM_SEEDS - len(seeds)]]
             self.reasons.append("seeds: three, to tell luck from merit")

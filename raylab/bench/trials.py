@@ -38,7 +38,7 @@ def sweep_of(
     )
 
 
-class StepProposer:
+class StepProposer(Proposer):
     """Proposes each step's trials when all of the steps before have ended.
 
     Until then it proposes fillers, trials of a few milliseconds: what a step measures so never

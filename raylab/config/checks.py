@@ -18,9 +18,11 @@ from raylab.config.expand import (
     fold_axes,
     num_points,
     num_product,
+    num_replicas,
     replicas,
     sample,
 )
+from raylab.config.fields import root
 from raylab.config.findings import Findings
 from raylab.config.marked import Path
 from raylab.config.sweep import EPOCH_METRICS, MAX_TRIALS, Distribution, SweepConfig
@@ -29,6 +31,14 @@ from raylab.config.wording import shown
 from raylab.errors import CannotFinish
 
 _MAX_CHECKED_DRAWS = 200
+# What members of a population must have in common: weights of one shape, images, time, a score.
+_COMMON = {
+    **dict.fromkeys(("model", "channels"), "its members take over each other's weights"),
+    **dict.fromkeys(("image_size", "crop", "teacher"), "its members learn from the same images"),
+    "split": "its members are ranked on the same images",
+    "pretrained": "which says with whose weights a member goes on",
+    "epochs": "which says how long a generation is",
+}
 # Fields that are read only where another one has this value.
 _SERVES = {
     "focal_gamma": ("loss", "focal"),
@@ -44,6 +54,8 @@ def contradictions(sweep: SweepConfig, findings: Findings) -> None:
     _idle_fields(sweep, findings)
     _levers(sweep, findings)
     _search(sweep, findings)
+    if sweep.search.kind == "pbt":
+        _population(sweep, findings)
     _scheduler(sweep, findings)
     _resources(sweep, findings)
     if sweep.budget.usd is not None and sweep.resources.usd_per_hour is None:
@@ -132,7 +144,7 @@ def _search(sweep: SweepConfig, findings: Findings) -> None:
                 text = f"{axis.kind} needs search: {{random: {{num_trials: …}}}} or optuna"
                 findings.add(("axes", key), f"{text}; a grid has lists")
         return
-    if search.num_trials is None:
+    if search.num_trials is None and search.kind != "pbt":
         text = f"num_trials is missing; write {{{search.kind}: {{num_trials: 40}}}}"
         findings.add(("search",), text)
     broken = any(problem.text.startswith(("axes", "zip")) for problem in findings.problems)
@@ -143,6 +155,29 @@ def _search(sweep: SweepConfig, findings: Findings) -> None:
     if search.kind == "optuna" and (keys := fold_axes(sweep)):
         where = dict(_axis_places(sweep))[keys[0]]
         findings.add(where, "optuna compares like with like: set split.folds under trial instead")
+
+
+def _population(sweep: SweepConfig, findings: Findings) -> None:
+    """What a population cannot do, or needs."""
+    is_read = not any(problem.text.startswith("search") for problem in findings.problems)
+    for name in ("population", "generations"):
+        if is_read and getattr(sweep.search, name) is None:
+            text = f"{name} is missing; write {{pbt: {{population: 8, generations: 5}}}}"
+            findings.add(("search", "pbt"), text)
+    if len(sweep.seeds) > 1:
+        findings.add(("seeds",), "pbt counts its trials' seeds on from one; list that one alone")
+    if sweep.zip:
+        findings.add(("zip",), "pbt moves every axis on its own; write these under axes")
+    if sweep.exclude:
+        findings.add(("exclude",), "pbt cannot leave configs out; narrow the axes")
+    if sweep.scheduler.kind != "none":
+        text = "pbt ranks whole trials and stops none early; take the scheduler out"
+        findings.add(("scheduler",), text)
+    if num_replicas(sweep) > len(sweep.seeds):
+        findings.add(("trial", "split"), "pbt ranks its members on one split; take the folds out")
+    for key in sweep.axes:
+        if reason := _COMMON.get(root(key)):
+            findings.add(("axes", key), f"pbt cannot move {key}, {reason}; set it under trial")
 
 
 def _scheduler(sweep: SweepConfig, findings: Findings) -> None:
@@ -236,10 +271,11 @@ def _grid_configs(sweep: SweepConfig, findings: Findings) -> None:
 
 def _drawn_configs(sweep: SweepConfig, findings: Findings) -> None:
     """The first draws, so that a search that can never fit together does not start."""
-    if findings.problems or sweep.search.num_trials is None:
+    num_draws = sweep.search.num_trials or sweep.search.population
+    if findings.problems or num_draws is None:
         return
     try:
-        for i in range(min(sweep.search.num_trials, _MAX_CHECKED_DRAWS)):
+        for i in range(min(num_draws, _MAX_CHECKED_DRAWS)):
             sample(sweep, i)
     except CannotFinish as error:
         findings.add(("axes",), str(error))

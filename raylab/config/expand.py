@@ -18,7 +18,7 @@ from raylab.errors import CannotFinish
 Assignment = dict[str, Any]
 """Dotted trial field → value as given; what one point of the grid sets on top of `trial`."""
 
-_MAX_DRAWS = 1000
+MAX_DRAWS = 1000
 CROSS_CHECKED = {"split", "augment", "epochs", "warmup_epochs", "ema_decay", "swa_frac"}
 """Fields that trial.py checks against each other."""
 
@@ -58,6 +58,8 @@ def num_points(sweep: SweepConfig) -> int:
 
 def count_trials(sweep: SweepConfig) -> int:
     """How many trials the sweep asks for; nothing is built unless `exclude` has to be asked."""
+    if sweep.search.kind == "pbt":
+        return (sweep.search.population or 0) * (sweep.search.generations or 0)
     if sweep.search.num_trials is not None:
         if not fold_axes(sweep):
             return sweep.search.num_trials * num_replicas(sweep)
@@ -143,10 +145,10 @@ def sample(sweep: SweepConfig, i: int) -> Assignment:
     Draws that are excluded, or whose fields disagree, are drawn again.
     """
     is_excluded = exclusion(sweep)
-    for attempt in range(_MAX_DRAWS):
+    for attempt in range(MAX_DRAWS):
         drawn: Assignment = {}
         for key, axis in sweep.axes.items():
-            drawn[key] = _draw(axis, random.Random(f"{key} {i} {attempt}"))
+            drawn[key] = draw(axis, random.Random(f"{key} {i} {attempt}"))
         for group in sweep.zip:
             rows = list(zip(*group.values(), strict=True))
             stream = random.Random(f"{' '.join(group)} {i} {attempt}")
@@ -155,7 +157,7 @@ def sample(sweep: SweepConfig, i: int) -> Assignment:
             continue
         if _agrees(sweep, drawn):
             return drawn
-    raise CannotFinish(f"no allowed config in {_MAX_DRAWS} draws; loosen exclude or the axes")
+    raise CannotFinish(f"no allowed config in {MAX_DRAWS} draws; loosen exclude or the axes")
 
 
 def exclusion(sweep: SweepConfig) -> Callable[[Mapping[str, Any], int], bool]:
@@ -241,7 +243,8 @@ def _values(axis: tuple[Any, ...] | Distribution) -> tuple[Any, ...]:
     return axis
 
 
-def _draw(axis: tuple[Any, ...] | Distribution, stream: random.Random) -> Any:
+def draw(axis: tuple[Any, ...] | Distribution, stream: random.Random) -> Any:
+    """A value of the axis."""
     if not isinstance(axis, Distribution):
         return stream.choice(axis)
     if axis.kind == "randint":
@@ -250,5 +253,9 @@ def _draw(axis: tuple[Any, ...] | Distribution, stream: random.Random) -> Any:
         drawn = math.exp(stream.uniform(math.log(axis.low), math.log(axis.high)))
     else:
         drawn = stream.uniform(axis.low, axis.high)
-    # Six digits say all that a draw says, and read well in a leaderboard.
-    return min(max(float(f"{drawn:.6g}"), axis.low), axis.high)
+    return rounded(axis, drawn)
+
+
+def rounded(axis: Distribution, value: float) -> float:
+    """Six digits say all that a draw says, and read well in a leaderboard."""
+    return min(max(float(f"{value:.6g}"), axis.low), axis.high)

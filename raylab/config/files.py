@@ -3,14 +3,27 @@
 import functools
 import hashlib
 import importlib.util
+import re
 from pathlib import Path
 
 FILES = {"pretrained": "weights", "drop_suspects": "suspects", "teacher": "teacher"}
 """Trial fields that name a file, and what a message calls it; `<field>_digest` is its content's."""
 PACKAGE = "package:"
 """`pretrained: package:NAME` is the weights file inside the installed Python package NAME."""
+TRIAL = "trial:"
+"""`pretrained: trial:<trial_id>` is the kept weights of that trial of the same results."""
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+"""The two files of a model that raylab kept."""
 SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin"})
 DIGEST_HEX = 16
+_TRIAL_ID = re.compile("[0-9a-f]{12}")
+
+
+def parent_of(pretrained: bool | str) -> str | None:
+    """The trial_id in `trial:<trial_id>`; None for everything else that `pretrained` may be."""
+    if isinstance(pretrained, str) and pretrained.startswith(TRIAL):
+        return pretrained.removeprefix(TRIAL)
+    return None
 
 
 def path_of(field: str, named: str) -> Path:
@@ -52,6 +65,13 @@ def _digest(path: Path, modified_ns: int, num_bytes: int) -> str:
     """Read once as long as the file stays as it is."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_HEX]
+
+
+def check_trial(pretrained: str) -> None:
+    """ValueError where what follows `trial:` is no trial_id."""
+    if not _TRIAL_ID.fullmatch(pretrained.removeprefix(TRIAL)):
+        text = "names no trial: after trial: stands a trial_id of these results, 12 hex digits"
+        raise ValueError(f"{pretrained!r} {text}")
 
 
 def _file_in_package(package: str) -> Path:

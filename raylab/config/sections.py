@@ -8,10 +8,11 @@ from pydantic import ValidationError
 
 from raylab.config.axes import read_axes, read_exclude, read_levers, read_zip
 from raylab.config.fields import FIELD_KEYS, root, without_dots
-from raylab.config.files import FILES, PACKAGE, path_of
+from raylab.config.files import FILES, PACKAGE, check_trial, parent_of, path_of
 from raylab.config.findings import Findings
 from raylab.config.sweep import (
     METRICS,
+    SEARCH_OPTIONS,
     Budget,
     LoggerName,
     Resources,
@@ -97,10 +98,14 @@ def _file(
     if key not in FILES or not isinstance(value, str) or not value:
         return value
     given = value
-    if not value.startswith(PACKAGE):
+    is_trial = key == "pretrained" and parent_of(value) is not None
+    if not is_trial and not value.startswith(PACKAGE):
         value = str((path.parent / Path(value).expanduser()).absolute())
     try:
-        path_of(key, value)
+        if is_trial:  # whose weights are looked for when they are needed
+            check_trial(value)
+        else:
+            path_of(key, value)
     except ValueError as error:
         findings.add(where, str(error).replace(repr(value), repr(given), 1))
     return value
@@ -132,6 +137,10 @@ def _seeds(grid: dict[str, Any], findings: Findings) -> tuple[int, ...]:
 def _search(given: Any, path: Path, findings: Findings) -> Search:
     """The search, what it starts from with its whole path."""
     search = _kind(Search, "search", given, findings)
+    for option in sorted(search.model_fields_set - {"kind", "warm_start"}):
+        if option not in SEARCH_OPTIONS[search.kind]:
+            kinds = " and ".join(kind for kind, read in SEARCH_OPTIONS.items() if option in read)
+            findings.add(("search", search.kind, option), f"is an option of {kinds} only")
     start = search.warm_start
     if start is None:
         return search

@@ -36,19 +36,44 @@ class Distribution(Value):
         return {self.kind: [int(end) for end in ends] if self.kind == "randint" else ends}
 
 
-class Search(Value):
-    """Which configs are tried: all of the grid, or `num_trials` drawn ones."""
+SEARCH_OPTIONS: dict[str, tuple[str, ...]] = {
+    "grid": (),
+    "random": ("num_trials",),
+    "optuna": ("num_trials", "warm_start"),
+    "pbt": ("population", "generations", "quantile", "resample_probability"),
+}
+"""By kind of search, the options that it reads."""
 
-    kind: Literal["grid", "random", "optuna"] = "grid"
+
+class Search(Value):
+    """Which configs are tried: all of the grid, `num_trials` drawn ones, or a population of drawn
+    ones that changes from generation to generation.
+
+    `pbt` (population based training, Jaderberg et al. 2017): a generation is `population` trials of
+    `trial.epochs` each. When all of them have ended, the best go on from their own weights, and the
+    others from the weights of one of the best, with its config moved a little (see `population`).
+    """
+
+    kind: Literal["grid", "random", "optuna", "pbt"] = "grid"
     num_trials: Annotated[StrictInt, Field(ge=1)] | None = None
-    """None for `grid`. Each drawn config is run with every seed."""
+    """Of `random` and `optuna`. Each drawn config is run with every seed."""
     warm_start: StrictStr | None = None
     """Of `optuna`: the results of an earlier sweep, an absolute path or a URI; what its configs
     came to is known before the first draw, as far as these axes allow them."""
+    population: Annotated[StrictInt, Field(ge=4, le=10_000)] | None = None
+    """Of `pbt`: trials of a generation. The next one begins when the last of them has ended, so
+    that a multiple of the slots leaves none idle."""
+    generations: Annotated[StrictInt, Field(ge=1, le=10_000)] | None = None
+    """Of `pbt`."""
+    quantile: Annotated[StrictFloat, Field(gt=0, le=0.5)] = 0.25
+    """Of `pbt`: this fraction of the population, at least one trial, is replaced by copies of as
+    many of the best."""
+    resample_probability: Annotated[StrictFloat, Field(ge=0, le=1)] = 0.25
+    """Of `pbt`: how often a copy's value is drawn anew from its axis instead of moved a step."""
 
     def as_grid(self) -> Any:
         """As a grid file writes it."""
-        options = self.model_dump(exclude={"kind"}, exclude_none=True)
+        options = self.model_dump(include=set(SEARCH_OPTIONS[self.kind]), exclude_none=True)
         return {self.kind: options} if options else self.kind
 
 
@@ -115,7 +140,8 @@ class SweepConfig(Value):
     budget: Budget = Budget()
     resources: Resources = Resources()
     keep: Annotated[StrictInt, Field(ge=0)] = 3
-    """Checkpoints kept: the best few of the whole sweep."""
+    """Checkpoints kept: the best few of the whole sweep, and what each of them began with, where
+    that is another trial's weights (see `pretrained`)."""
     loggers: tuple[LoggerName, ...] = ()
     """Trackers that are told of the sweep beside its own results."""
 

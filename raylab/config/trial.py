@@ -228,12 +228,14 @@ class TrialConfig(Value):
     model: str = "resnet18"
     """Any timm classifier, or `cnn`, the small plain baseline."""
     pretrained: StrictBool | StrictStr = False
-    """False, true (timm's weights), a weights file (safetensors or torch weights-only), or
-    `package:NAME`, the file inside an installed package (such as raylab[weights] installs). A
-    classifier for other classes begins at zero."""
+    """False, true (timm's weights), a weights file (safetensors or torch weights-only),
+    `package:NAME`, the file inside an installed package (such as raylab[weights] installs), or
+    `trial:<trial_id>`, the kept weights (of the best epoch) of that trial of the same results. A
+    classifier for other classes begins at zero. The optimiser's state is in none of them: a trial
+    begins its own schedule, a warm restart (Loshchilov and Hutter 2017)."""
     pretrained_digest: Annotated[StrictStr, Field(pattern="^([0-9a-f]{16})?$")] = ""
     """Start of the SHA-256 of that file's content. Left out, it is filled in when a sweep is
-    planned, so that another content is another trial."""
+    planned, so that another content is another trial. A trial's id says it already."""
     drop_rate: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0
     """Dropout before the classifier (Srivastava et al. 2014)."""
     drop_path_rate: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.0

@@ -91,6 +91,11 @@ class Record:
         text = re.sub(r"[\d.]+(e[-+]?\d+)?", "#", self.error or "")
         return self.error_kind or "unknown", text
 
+    def outcome(self, metric: str) -> float | None:
+        """The value that ranks it; None for a failed trial."""
+        value = None if self.status == "failed" else getattr(self, metric)
+        return None if value is None else float(value)
+
     def row(self) -> dict[str, Scalar]:
         """The leaderboard row; the config's fields stand between the identity and the measures."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name in _PLAIN_COLUMNS}

@@ -12,7 +12,6 @@ from ray._raylet import PlacementGroupID
 from ray.tune import Callback
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-from raylab.config.sweep import metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotWrite
 from raylab.results.directory import ResultsDirectory
@@ -30,7 +29,8 @@ from raylab.sweep.failures import (
     one_cause,
 )
 from raylab.sweep.progress import View
-from raylab.sweep.queue import Outcome, TrialQueue
+from raylab.sweep.queue import TrialQueue
+from raylab.sweep.shelf import Shelf
 from raylab.training.epoch import EpochRow
 
 EPOCH_COLUMNS = tuple(EpochRow.__annotations__)
@@ -75,12 +75,12 @@ class Collector(Callback):
     ) -> None:
         self.results, self.queue, self.view = results, queue, view
         self.split_fingerprint, self.data_fingerprint = split_fingerprint, data_fingerprint
-        self.metric, self.keep = metric, keep
+        self.metric = metric
         self.git_sha, self.environment_id = git_sha(), environment_id
         self.dead_axes = DeadAxes()
         self.running: dict[str, Running] = {}
         self.records: list[Record] = []
-        self.kept: list[tuple[float, str]] = []
+        self.shelf = Shelf(results, keep, metric, queue.needed)
         self.timeout_s = timeout_s
         self.may_be_hopeless = True
         self.advice: str | None = None
@@ -101,7 +101,8 @@ class Collector(Callback):
             self.may_be_hopeless = self.may_be_hopeless and record.status == "failed"
             self.sound_alarm(record)
             if record.trial_id in held:
-                self.keep_best(record, outcome_of(record, self.metric))
+                self.shelf.put(record)
+        self.shelf.clear()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         identity = trial.config["trial_id"]
@@ -213,8 +214,9 @@ class Collector(Callback):
         forget_reports(running.trial)
         with self.writing():
             record = self.written(running, status)
-            self.keep_best(record, outcome_of(record, self.metric))
-            self.queue.ended(identity, outcome_of(record, self.metric))
+            self.queue.ended(identity, record.outcome(self.metric))
+            self.shelf.put(record)
+            self.shelf.clear()
             self.view.ended(record)
             self.sound_alarm(record)
             self.stop_if_hopeless()
@@ -260,19 +262,6 @@ class Collector(Callback):
         for alarm in self.dead_axes.hear(record):
             self.view.note(str(alarm))
 
-    def keep_best(self, record: Record, outcome: Outcome) -> None:
-        """Weights stay for the best few complete trials of the whole results directory."""
-        if record.status != "complete" or outcome is None:
-            self.results.delete_checkpoint(record.trial_id)
-            return
-        sign = 1 if metric_mode(self.metric) == "max" else -1
-        self.kept = [entry for entry in self.kept if entry[1] != record.trial_id]
-        self.kept.append((sign * outcome, record.trial_id))
-        self.kept.sort(key=lambda entry: (-entry[0], entry[1]))
-        for _, identity in self.kept[self.keep :]:
-            self.results.delete_checkpoint(identity)
-        del self.kept[self.keep :]
-
 
 def forget_reports(trial: Any) -> None:
     """Empty what Tune keeps of an ended trial: its config twice, and tables that nobody asks for.
@@ -296,11 +285,3 @@ def release_group(running: Running) -> None:
         group = PlacementGroupID(bytes.fromhex(running.placement_group))
         remove_placement_group(PlacementGroup(group))
         running.placement_group = None
-
-
-def outcome_of(record: Record, metric: str) -> Outcome:
-    """The value that ranks the record; None for a failed trial."""
-    if record.status == "failed":
-        return None
-    value = getattr(record, metric)
-    return None if value is None else float(value)

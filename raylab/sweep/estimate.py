@@ -97,17 +97,24 @@ def estimate(
             memo[key] = measured.speeds[kind].of_trial(epochs, *sides, workers)
         return memo[key]
 
-    trials = laid_out([seconds(config) for config in wanted], slots, share)
+    durations = [seconds(config) for config in wanted]
+    trials = laid_out(durations, slots, share, plan.sweep.search.population)
     start = measured.start if wanted else Spread.exactly(0.0)
     return Estimate(start, prepare, trials, slots, share, measured.basis)
 
 
-def laid_out(durations: list[Spread], slots: int, share: Spread) -> Spread:
-    """Seconds until the last of the trials ends, `slots` side by side, each begun in its turn."""
+def laid_out(
+    durations: list[Spread], slots: int, share: Spread, population: int | None = None
+) -> Spread:
+    """Seconds until the last of the trials ends, `slots` side by side, each begun in its turn; each
+    `population` of them, counted from the last, when all before it have ended.
+    """
     if not durations:
         return Spread.exactly(0.0)
     ends = [0.0] * slots
-    for duration in durations:
+    for num_left, duration in zip(range(len(durations), 0, -1), durations, strict=True):
+        if population and num_left % population == 0:
+            ends = [max(ends)] * slots
         heapq.heapreplace(ends, ends[0] + duration.mid)
     low, mid, high = (sum(getattr(d, part) for d in durations) for part in ("low", "mid", "high"))
     whole = max(ends)

@@ -7,6 +7,7 @@ it came from, so that every verb compares the two on the same validation images.
 from dataclasses import dataclass
 from pathlib import Path
 
+from raylab.config.files import WEIGHTS
 from raylab.config.trial import TrialConfig
 from raylab.errors import Problem, Refused
 from raylab.images.source import scan
@@ -15,7 +16,6 @@ from raylab.results.record import Record
 from raylab.sweep.alone import alone, only
 from raylab.sweep.earlier import check_same_data, config_of, find_record, read_sweep
 from raylab.sweep.runner import Options, Outcomes
-from raylab.training.checkpoint import WEIGHTS
 
 NOTHING = "nothing was trained"
 

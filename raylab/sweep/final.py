@@ -29,6 +29,7 @@ from raylab.results.winners import Family, ranked_families
 from raylab.sweep.cluster import connected
 from raylab.sweep.earlier import check_same_data, config_of, read_sweep, sides_of
 from raylab.sweep.lock import held
+from raylab.sweep.parents import refuse_orphan
 from raylab.sweep.progress import LogView, View, Views
 from raylab.sweep.retrain import Job, Retrained, retrain_all, variants_of, write_model
 from raylab.sweep.shards import Images
@@ -94,7 +95,7 @@ def retrain_and_score(
     families = candidates(results, source, sweep.metric, options)
     images = Images.of(results.images(), source.classes, source.fingerprint)
     chosen = choose(families, results, options)
-    jobs = [job_for(choice.family, images) for choice in chosen]
+    jobs = [job_for(choice.family, images, results) for choice in chosen]
     check_same_test(jobs, options)
     with connected(options.address) as capacity:
         configs = [job.config for job in jobs]
@@ -188,13 +189,15 @@ def choose(
     ]
 
 
-def job_for(family: Family, images: Images) -> Job:
-    """What retraining the family takes. Refused if its split cannot be made again or tests nothing.
+def job_for(family: Family, images: Images, results: ResultsDirectory) -> Job:
+    """What retraining the family takes. Refused if its split cannot be made again or tests nothing,
+    or if the weights with which it began are gone.
 
     Of a cross-validated family too, all that is not test trains.
     """
     record = family.first
     config = config_of(record)
+    refuse_orphan(results, record.trial_id, config, UNREAD)
     sides = sides_of(record, images, UNREAD)
     test = np.flatnonzero(sides == "test")
     if not len(test):
@@ -210,6 +213,7 @@ def job_for(family: Family, images: Images) -> Job:
         test=test,
         num_epochs=family.num_epochs,
         val_losses=tuple(float(epoch["val_loss"] or 0) for epoch in record.epochs),
+        results=results.location,
     )
 
 

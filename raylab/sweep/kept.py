@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from raylab.config.choices import did_you_mean
+from raylab.config.files import DESCRIPTION
 from raylab.errors import Problem, Refused
 from raylab.results.card import About, model_card
 from raylab.results.directory import GRID, ResultsDirectory
@@ -11,7 +12,6 @@ from raylab.results.record import Record
 from raylab.storage import Folder
 from raylab.training.checkpoint import KeptModel
 from raylab.training.export import preprocessing
-from raylab.training.weights import DESCRIPTION
 
 MAX_LISTED = 10
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import cycle, islice
 from typing import Any
 
 from raylab.config.trial import TrialConfig
@@ -50,7 +50,8 @@ def overview(plan: Plan, question: Question) -> dict[str, Any]:
     cache = cache_folder(results.location)
     for variant, costs in zip(found["variants"], sampled, strict=True):
         variant |= variant_sizes(variant, costs, cache)
-    found["rows"] = [row_of(plan, config, known) for config in islice(plan.configs(), question.top)]
+    shown = islice(plan.configs(known[0][1]), question.top)
+    found["rows"] = [row_of(plan, config, known) for config in shown]
     found["elsewhere"] = elsewhere(plan, known)
     prepare = preparation(found, sampled)
     found["time"] = time_of(plan, found["to_run"], known[0][1], question, prepare)
@@ -58,9 +59,9 @@ def overview(plan: Plan, question: Question) -> dict[str, Any]:
 
 
 def waiting(plan: Plan, num_waiting: int, done: Mapping[str, Record]) -> list[TrialConfig]:
-    """The trials that are not done; of an Optuna search as many as it has, like its first."""
-    if plan.sweep.search.kind == "optuna":
-        return plan.examples() * num_waiting
+    """The trials that are not done; where they are not all known, as many like the first ones."""
+    if plan.sweep.search.kind in ("optuna", "pbt"):
+        return list(islice(cycle(plan.examples()), num_waiting))
     return [config for config in plan.configs() if not done or plan.identify(config) not in done]
 
 
@@ -101,7 +102,7 @@ def elsewhere(
     for directory, records in known[1:]:
         fresh = records.keys() - done.keys()
         counts[directory.location] = (
-            sum(plan.identify(config) in fresh for config in plan.configs()) if fresh else 0
+            sum(plan.identify(config) in fresh for config in plan.configs(records)) if fresh else 0
         )
     return counts
 

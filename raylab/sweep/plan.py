@@ -1,7 +1,7 @@
 """From a sweep and its scanned source to what would run: trials, variants, what is already done."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, partial
 from itertools import islice, product, starmap
@@ -18,8 +18,10 @@ from raylab.config.expand import (
     sample,
     split_choices,
 )
-from raylab.config.files import FILES, digest_of
+from raylab.config.fields import root
+from raylab.config.files import FILES, digest_of, parent_of
 from raylab.config.identity import trial_id
+from raylab.config.population import Population
 from raylab.config.sweep import Distribution, SweepConfig
 from raylab.config.trial import Filter, SplitConfig, TrialConfig
 from raylab.errors import Problem, Refused
@@ -84,16 +86,26 @@ class Plan:
         cap = self.sweep.budget.trials
         return total if cap is None else min(total, cap)
 
-    def configs(self) -> Iterator[TrialConfig]:
-        """The trials in the order in which they start; none for Optuna, which decides later."""
+    def configs(self, done: Mapping[str, Record] | None = None) -> Iterator[TrialConfig]:
+        """The trials in the order in which they start; none for Optuna, which decides later, and of
+        a population the generations that the records of `done` (by trial_id) decide.
+        """
         kind = self.sweep.search.kind
         if kind == "grid":
             found = expand(self.sweep)
         elif kind == "random":
             found = random_configs(self.sweep)
+        elif kind == "pbt":
+            found = self.population(done or {}).configs()
         else:
             found = iter(())
         return map(self.finish, islice(found, self.sweep.budget.trials))
+
+    def population(self, done: Mapping[str, Record]) -> Population:
+        """A population's first generation, with what `done` knows of it and of the next ones."""
+        metric = self.sweep.metric
+        outcomes = {identity: record.outcome(metric) for identity, record in done.items()}
+        return Population(self.sweep, self.finish, self.identify, outcomes)
 
     def examples(self) -> list[TrialConfig]:
         """Some of the trials, enough to see what kinds there are; Optuna's first where none is."""
@@ -111,10 +123,13 @@ class Plan:
         }
         for name in FILES:
             file, digest = getattr(config, name), f"{name}_digest"
-            if isinstance(file, str) and file:
+            if isinstance(file, str) and file and parent_of(file) is None:
                 found[digest] = self.digest(name, file, getattr(config, digest))
-        if config.pretrained is not False and config.interpolation == "auto":
-            seen = self.filter_of(config.model, config.pretrained)
+        begins = config.pretrained
+        if parent_of(begins) is not None:  # a member of a population sees what its first ones saw
+            begins = self.sweep.trial.get("pretrained", False)
+        if begins and parent_of(begins) is None and config.interpolation == "auto":
+            seen = self.filter_of(config.model, begins)
             found["interpolation"] = "auto" if seen == "bicubic" else seen
         if config.soft_labels and not self.source.has_votes:
             text = "the source has no votes: a manifest has them in columns votes_<class>"
@@ -171,9 +186,18 @@ class Plan:
             raise Refused([Problem("axes.image_size", text)], "the grid")
         return tuple(starmap(Format, product(sizes, channels, crops, filters)))
 
+    @property
+    def num_epochs(self) -> int:
+        """Of all trials together; where those are not all known, as many as the grid gives each."""
+        if self.sweep.search.kind in ("grid", "random"):
+            return self.census.num_epochs
+        return self.num_trials * TrialConfig.model_validate(self.sweep.trial).epochs
+
     @cached_property
     def fields(self) -> tuple[str, ...]:
         """The flat names of the fields in which trials differ."""
+        if self.sweep.search.kind == "pbt":  # members have seeds of their own, which say nothing
+            return (*dict.fromkeys(map(root, self.sweep.axes)), "pretrained")
         if self.sweep.search.kind == "optuna":
             names = tuple(self.sweep.axes)
             if any(split.folds for split in self.splits):
@@ -196,7 +220,9 @@ class Plan:
         """What `raylab plan` prints: counts, variants with their bytes, what is already done."""
         finished = reusable_records(self.sweep, results)
         done = (
-            sum(self.identify(config) in finished for config in self.configs()) if finished else 0
+            sum(self.identify(config) in finished for config in self.configs(finished))
+            if finished
+            else 0
         )
         unique = len(set(self.source.table["sha256"].to_pylist()))
         return {
@@ -218,7 +244,7 @@ class Plan:
                 }
                 for form in self.variants
             ],
-            "epochs": self.census.num_epochs,
+            "epochs": self.num_epochs,
             "results": results.location,
         }
 

@@ -1,8 +1,10 @@
-"""Which trial runs next: grid, random or Optuna behind Tune's Searcher, less what is finished."""
+"""Which trial runs next: grid, random, Optuna or a population behind Tune's Searcher, less what is
+finished.
+"""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Final, Literal, Protocol, cast
 
 import optuna
 from optuna.distributions import (
@@ -16,6 +18,7 @@ from pydantic import ValidationError
 from ray.tune.search import Searcher
 
 from raylab.config.expand import config_from, num_replicas, replicas
+from raylab.config.population import Population
 from raylab.config.sweep import Distribution, SweepConfig, metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
@@ -23,19 +26,26 @@ from raylab.errors import CannotFinish
 MAX_DRAWS = 1000
 # A config's outcome: the metric's value, or None for a trial that failed.
 Outcome = float | None
+LATER: Final = "later"
+"""Said in place of a config while the next one hangs on trials that still run."""
+Proposal = TrialConfig | Literal["later"] | None
 
 
 class Proposer(Protocol):
     """Where configs come from."""
 
-    def propose(self) -> TrialConfig | None:
+    def propose(self) -> Proposal:
         """The next config, or None when there is no more."""
 
     def observe(self, config: TrialConfig, outcome: Outcome) -> None:
         """Hear what a proposed config reached."""
 
+    def needed(self) -> Collection[str]:
+        """The trials whose weights others may still begin with."""
+        return ()
 
-class ListProposer:
+
+class ListProposer(Proposer):
     """Grid and random search: the configs are known beforehand."""
 
     def __init__(self, configs: Iterator[TrialConfig]) -> None:
@@ -48,7 +58,49 @@ class ListProposer:
         """Nothing is learned from outcomes."""
 
 
-class OptunaProposer:
+class PopulationProposer(Proposer):
+    """A population, one generation after the other; `population` knows what was finished before."""
+
+    def __init__(
+        self, population: Population, num_trials: int, missing: Callable[[set[str]], list[str]]
+    ) -> None:
+        """num_trials: at most, finished ones too; `missing` gives those without weights."""
+        self.population, self.missing = population, missing
+        self.waiting: list[TrialConfig] = []
+        self.begun = 0
+        """The generation that was lined up last."""
+        trials = [population.identify(config) for config in population.configs()]
+        self.num_left = num_trials - sum(name in population.outcomes for name in trials)
+
+    def propose(self) -> Proposal:
+        if self.num_left <= 0:
+            return None
+        self.population.grow()
+        if self.begun < self.population.generation:
+            self.line_up()
+        if not self.waiting:
+            return LATER if self.population.open else None
+        self.num_left -= 1
+        return self.waiting.pop(0)
+
+    def line_up(self) -> None:
+        """All that is left of the newest generation; CannotFinish where its beginning is gone."""
+        self.begun = self.population.generation
+        self.waiting = list(self.population.open.values())
+        if gone := self.missing(self.population.parents()):
+            raise CannotFinish(
+                f"generation {self.begun} begins with the weights of trial {', '.join(gone)}, "
+                "which the results no longer keep; --fresh runs generation 1 again"
+            )
+
+    def observe(self, config: TrialConfig, outcome: Outcome) -> None:
+        self.population.outcomes[self.population.identify(config)] = outcome
+
+    def needed(self) -> Collection[str]:
+        return self.population.needed()
+
+
+class OptunaProposer(Proposer):
     """Optuna's TPE over the axes; a draw runs with every seed and fold and is told their mean."""
 
     def __init__(
@@ -179,7 +231,8 @@ class TrialQueue(Searcher):
     """Tune's view of a Proposer: asks it for the next config that has not run yet.
 
     `known` gives a config's trial_id and its outcome if it is finished already (then it is observed
-    and skipped); `may_start` says whether the budget still allows a start.
+    and skipped); `may_start` says whether the budget still allows a start; with the weights of
+    `parents` some config may begin.
     """
 
     def __init__(
@@ -189,20 +242,26 @@ class TrialQueue(Searcher):
         finished: Callable[[str], tuple[bool, Outcome]],
         may_start: Callable[[], bool],
         metric: str,
+        parents: Collection[str] = (),
     ) -> None:
         super().__init__(metric=metric, mode=metric_mode(metric))
         self.proposer, self.identify = proposer, identify
         self.finished, self.may_start = finished, may_start
+        self.parents = parents
         self.running: dict[str, TrialConfig] = {}
         self.started: set[str] = set()
         self.is_stopped = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Tune's question for the next trial; its `trial_id` is Tune's own name for it."""
+        """Tune's question for the next trial; its `trial_id` is Tune's own name for it. None = it
+        is to ask again once a trial has ended.
+        """
         while not self.is_stopped and self.may_start():
             config = self.proposer.propose()
             if config is None:
                 break
+            if config == LATER:
+                return None
             identity = self.identify(config)
             is_finished, outcome = self.finished(identity)
             if is_finished or identity in self.started:
@@ -216,6 +275,10 @@ class TrialQueue(Searcher):
     def stop(self) -> None:
         """Start nothing more; what runs goes on."""
         self.is_stopped = True
+
+    def needed(self) -> Collection[str]:
+        """The trials whose weights must stay, however weak they are."""
+        return {*self.parents, *self.proposer.needed()}
 
     def ended(self, identity: str, outcome: Outcome) -> None:
         """The collector's word that a trial is recorded."""

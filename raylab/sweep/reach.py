@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from raylab.config.files import FILES, PACKAGE
+from raylab.config.files import FILES, PACKAGE, TRIAL
 from raylab.config.sweep import SweepConfig
 from raylab.errors import Problem
 from raylab.images.toy import is_toy
@@ -27,7 +27,7 @@ def out_of_reach(sweep: SweepConfig) -> Iterator[Problem]:
         named = [changes.get(field) for changes in (sweep.trial, *sweep.levers)]
         named += [value for axis in axes for value in _values(axis.get(field))]
         for given in named:
-            if isinstance(given, str) and given and not given.startswith(PACKAGE):
+            if isinstance(given, str) and given and not given.startswith((PACKAGE, TRIAL)):
                 text = f"the {kind} file {given} is on this machine, which the cluster does not see"
                 yield Problem(field, text)
 

@@ -15,6 +15,7 @@ from raylab.results.record import Record
 from raylab.results.repetition import Repetition, compare
 from raylab.sweep.alone import alone, only
 from raylab.sweep.earlier import check_same_data, config_of, find_record, read_sweep
+from raylab.sweep.parents import lent, refuse_orphan
 from raylab.sweep.runner import Options
 
 
@@ -38,12 +39,14 @@ def run_rerun(options: RerunOptions) -> Repetition:
     results = ResultsDirectory(options.results)
     sweep = read_sweep(results, options.data)
     record = find_record(results, options.trial)
-    repeated = only(sweep, config_of(record))
+    config = config_of(record)
+    refuse_orphan(results, record.trial_id, config, "nothing was trained")
+    repeated = only(sweep, config)
     source = scan(sweep.data)
     check_same_data(source, [record], "the trial ran")
     place = results.rerun(record.trial_id)
     chosen = Options(place.location, options.address, fresh=True, quiet=options.quiet)
-    with alone(repeated, source, chosen) as sweeping:
+    with alone(repeated, source, chosen) as sweeping, lent(results, config, place):
         outcomes = sweeping.run()
     if outcomes.interrupted:
         raise KeyboardInterrupt

@@ -3,12 +3,10 @@
 N = images of the source, T = test images, K = classes.
 """
 
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from raylab.images.source import Source
 from raylab.images.variant import Format
 from raylab.storage import Folder
 from raylab.sweep.cluster import Capacity, Slot, image_memory_bytes, slot_for
+from raylab.sweep.parents import begun
 from raylab.sweep.progress import HEARTBEAT_S, View
 from raylab.sweep.shards import Images, Places
 from raylab.sweep.trial import as_tensor, device_name
@@ -46,6 +45,8 @@ class Job:
     num_epochs: int
     val_losses: tuple[float, ...]
     """Of the sweep's trial, by epoch: what its plateau schedule heard."""
+    results: str
+    """Where the weights lie with which it begins, if they are another trial's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +161,12 @@ def retrain(
         soft_labels=soft_labels,
     )
     device = torch.device("cuda" if slot.gpus_per_worker else "cpu")
-    fit = refit(job.config, data, job.test, device, job.num_epochs, job.val_losses)
+    with begun(job.config, job.results) as config:
+        fit = refit(config, data, job.test, device, job.num_epochs, job.val_losses)
     return Retrained(fit, device_name(device), time.perf_counter() - began)
 
 
 def write_model(folder: Folder, job: Job, classes: tuple[str, ...], model: Retrained) -> None:
     """The model as every kept one: weights, and what predicting with them needs."""
-    with tempfile.TemporaryDirectory(prefix="raylab-model-") as temporary:
-        save_model(Path(temporary), job.config, classes, model.fit.state, model.fit.precision)
-        for file in sorted(Path(temporary).iterdir()):
-            folder.write_bytes(file.name, file.read_bytes())
+    with begun(job.config, job.results) as config:
+        save_model(folder, config, classes, model.fit.state, model.fit.precision, job.config)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import pyarrow as pa
@@ -28,17 +28,25 @@ from raylab.results.record import Record
 from raylab.storage import cannot_write
 from raylab.sweep.broadcast import Broadcast
 from raylab.sweep.cluster import Capacity, Slot, connected, image_memory_bytes, slot_for
-from raylab.sweep.collector import Collector, outcome_of
+from raylab.sweep.collector import Collector
 from raylab.sweep.entry import run_trial
 from raylab.sweep.failures import survive_memory_kills
 from raylab.sweep.lock import held
 from raylab.sweep.logged import LoggedView, check_loggers
 from raylab.sweep.metrics import MeteredView
 from raylab.sweep.packing import heaviest, packed_slot, probe, sentence, wants_probe
+from raylab.sweep.parents import missing_weights, named_parents
 from raylab.sweep.plan import Plan, possible_values, reusable_records
 from raylab.sweep.prior import earlier_points
 from raylab.sweep.progress import View, Views, make_view
-from raylab.sweep.queue import ListProposer, OptunaProposer, Outcome, Proposer, TrialQueue
+from raylab.sweep.queue import (
+    ListProposer,
+    OptunaProposer,
+    Outcome,
+    PopulationProposer,
+    Proposer,
+    TrialQueue,
+)
 from raylab.sweep.shards import Images, Prepared, Variants, dataset_of
 from raylab.sweep.shared import Shared
 from raylab.sweep.shared_storage import refuse_unshared
@@ -131,8 +139,9 @@ class Sweeping:
         variants, self.images = self.prepare()
         self.check_splits()
         self.pack_gpus()
-        reusable = self.reusable()
-        planned = {self.plan.identify(config): config.epochs for config in self.plan.configs()}
+        reusable = self.reusable
+        configs = self.plan.configs(reusable)
+        planned = {self.plan.identify(config): config.epochs for config in configs}
         reused = {identity: reusable[identity] for identity in planned if identity in reusable}
 
         def recorded(identity: str) -> tuple[bool, Outcome]:
@@ -140,10 +149,11 @@ class Sweeping:
             if record is None:
                 return False, None
             reused[identity] = record
-            return True, outcome_of(record, self.sweep.metric)
+            return True, record.outcome(self.sweep.metric)
 
         queue = TrialQueue(
-            self.proposer(), self.plan.identify, recorded, self.may_start, self.sweep.metric
+            *(self.proposer(), self.plan.identify, recorded, self.may_start, self.sweep.metric),
+            named_parents(self.sweep),
         )
         collector = self.collector(queue)
         epochs = sum(epochs for identity, epochs in planned.items() if identity not in reused)
@@ -188,7 +198,13 @@ class Sweeping:
         self.view.note(f"{round(1 / self.slot.gpus_per_worker)} trials share a GPU")
 
     def proposer(self) -> Proposer:
-        """Where the configs come from; an Optuna search first draws again what it drew before."""
+        """Where the configs come from; an Optuna search first draws again what it drew before, and
+        a population begins with the generation that is not finished.
+        """
+        if self.sweep.search.kind == "pbt":
+            population = self.plan.population(self.reusable)
+            missing = partial(missing_weights, self.results)
+            return PopulationProposer(population, self.plan.num_trials, missing)
         if self.sweep.search.kind != "optuna":
             return ListProposer(self.plan.configs())
         remember = self.results.write_draws
@@ -201,9 +217,10 @@ class Sweeping:
         return found
 
     def announce(self, reused: list[Record], epochs: int) -> None:
-        """Tell the view how much there is to do; an Optuna search plans its trials as it goes."""
-        if self.sweep.search.kind == "optuna":
-            epochs = self.plan.num_trials * TrialConfig.model_validate(self.sweep.trial).epochs
+        """Tell the view how much there is to do; some searches plan their trials as they go."""
+        if self.sweep.search.kind in ("optuna", "pbt"):
+            base = TrialConfig.model_validate(self.sweep.trial)
+            epochs = (self.plan.num_trials - len(reused)) * base.epochs
         self.view.planned(self.plan.num_trials, reused, self.slot.num_slots, epochs)
 
     def prepare(self) -> tuple[dict[Format, Variant], Images]:
@@ -260,6 +277,7 @@ class Sweeping:
             self.results.write_split(fingerprint, table)
         return fingerprint
 
+    @cached_property
     def reusable(self) -> dict[str, Record]:
         """Earlier records that stand for trials of this sweep."""
         if self.options.fresh:
@@ -284,7 +302,7 @@ class Sweeping:
             results=self.results.location,
             metric=self.sweep.metric,
             slot=self.slot,
-            keep_weights=self.sweep.keep > 0,
+            keep_weights=self.sweep.keep > 0 or self.sweep.search.kind == "pbt",
             may_prune=self.sweep.scheduler.kind != "none",
         )
 

@@ -37,6 +37,7 @@ from raylab.results.directory import ResultsDirectory
 from raylab.storage import cannot_write
 from raylab.sweep.cluster import Slot
 from raylab.sweep.failures import pause_before
+from raylab.sweep.parents import begun
 from raylab.sweep.raised import CONFIG_ERRORS, breaks_process, cause_of, failure_of
 from raylab.sweep.shards import (
     Datasets,
@@ -205,20 +206,21 @@ def train_worker(job: dict[str, Any]) -> None:
     device = ray.train.torch.get_device() if job["use_gpu"] else torch.device("cpu")
     collective = collective_for(rank, world, device)
     best = Best()
-    reporter = Reporter(job, shard, config, collective, best, device)
     # Metrics of the whole trial (seconds) leave the choice of the epoch to val_accuracy.
     ranks = job["metric"] if job["metric"] in EPOCH_METRICS else "val_accuracy"
-    train(
-        config,
-        data,
-        device,
-        collective,
-        reporter.epoch,
-        reporter.resume_state(),
-        metric=ranks,
-        mode=metric_mode(ranks),
-        best=best,
-    )
+    with begun(config, job["results"]) as trained:
+        reporter = Reporter(job, shard, trained, collective, best, device)
+        train(
+            trained,
+            data,
+            device,
+            collective,
+            reporter.epoch,
+            reporter.resume_state(),
+            metric=ranks,
+            mode=metric_mode(ranks),
+            best=best,
+        )
 
 
 def worker_pixels(job: dict[str, Any], config: TrialConfig, rank: int) -> npt.NDArray[np.uint8]:
@@ -342,12 +344,10 @@ class Reporter:
     def write_weights(self, precision: str) -> None:
         """The best epoch's model with all that predicting with it needs."""
         assert self.best.state is not None
-        with tempfile.TemporaryDirectory(prefix="raylab-model-") as folder:
-            classes = tuple(self.job["classes"])
-            save_model(Path(folder), self.config, classes, self.best.state, precision)
-            target = self.results.checkpoint(self.job["trial_id"])
-            for file in sorted(Path(folder).iterdir()):
-                target.write_bytes(file.name, file.read_bytes())
+        classes = tuple(self.job["classes"])
+        named = TrialConfig.model_validate(self.job["config"])
+        target = self.results.checkpoint(self.job["trial_id"])
+        save_model(target, self.config, classes, self.best.state, precision, named)
 
 
 def write_state(state: dict[str, Any], folder: Path) -> None:

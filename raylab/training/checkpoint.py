@@ -1,21 +1,18 @@
 """A trained model as a folder: weights as safetensors, and in JSON all that predicting needs."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import nn
 
+from raylab.config.files import DESCRIPTION, WEIGHTS
 from raylab.config.trial import TrialConfig
 from raylab.storage import Folder
 from raylab.training.model import build_model, normalization
 from raylab.training.precision import AMP_DTYPES, name_of
-from raylab.training.weights import DESCRIPTION
-
-WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -33,26 +30,28 @@ class KeptModel:
 
 
 def save_model(
-    folder: Path,
+    folder: Folder | Path,
     config: TrialConfig,
     classes: tuple[str, ...],
     state: dict[str, torch.Tensor],
     precision: str = "float32",
+    named: TrialConfig | None = None,
 ) -> None:
-    """Write the two files; `state` is the model's state dict on the CPU, `precision` the name of
-    the type in which it computed its convolutions.
+    """Write the two files, the weights first; `state` is the model's state dict on the CPU,
+    `precision` the name of the type in which it computed its convolutions, `named` the config to
+    tell of where it names otherwise what `config` began with (a trial, not its file).
     """
     mean, std = normalization(config)
     description = {
-        "config": config.model_dump(mode="json"),
+        "config": (named or config).model_dump(mode="json"),
         "classes": list(classes),
         "mean": list(mean),
         "std": list(std),
         "precision": precision,
     }
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
-    text = json.dumps(description, indent=2, ensure_ascii=False)
-    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+    place = folder if isinstance(folder, Folder) else Folder(folder)
+    place.write_bytes(WEIGHTS, save({name: t.contiguous() for name, t in state.items()}))
+    place.write_json(DESCRIPTION, description)
 
 
 def load_model(folder: Folder | Path) -> KeptModel:

@@ -12,14 +12,11 @@ from safetensors.torch import load_file
 from timm.models import adapt_input_conv
 from torch import nn
 
-from raylab.config.files import PACKAGE, checked, path_of
+from raylab.config.files import DESCRIPTION, PACKAGE, checked, path_of
 from raylab.config.trial import Filter, TrialConfig
 from raylab.training.layers import classifier_names, is_below, zero_classifier
 
 Weights = dict[str, torch.Tensor]
-
-DESCRIPTION = "model.json"
-"""Beside the weights of a model that raylab kept."""
 
 MAX_SHOWN = 3
 MAX_LISTED = 50

@@ -1,0 +1,90 @@
+"""From `pretrained: trial:<trial_id>` to that trial's kept weights as a file at hand."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from raylab.config.expand import swept
+from raylab.config.files import DESCRIPTION, WEIGHTS, parent_of
+from raylab.config.sweep import SweepConfig
+from raylab.config.trial import TrialConfig
+from raylab.errors import Problem, Refused
+from raylab.results.directory import ResultsDirectory
+from raylab.storage import Folder
+
+
+def missing_weights(results: ResultsDirectory, trial_ids: Iterable[str]) -> list[str]:
+    """Those of the trials whose weights are not there."""
+    wanted = sorted(set(trial_ids))
+    return [name for name in wanted if not results.checkpoint(name).exists(WEIGHTS)]
+
+
+def refuse_orphan(results: ResultsDirectory, trial_id: str, config: TrialConfig, lost: str) -> None:
+    """Refused, with what is `lost`, if the weights with which the trial began are gone."""
+    parent = parent_of(config.pretrained)
+    if parent is not None and missing_weights(results, [parent]):
+        text = f"it began with the weights of trial {parent}, which {results.location} no longer"
+        problem = Problem(
+            f"trial {trial_id}", f"{text} keeps; raise `keep` in the grid, and run it"
+        )
+        raise Refused([problem], "the request", lost)
+
+
+def named_parents(sweep: SweepConfig) -> set[str]:
+    """The trials of which the grid itself says that others begin with them."""
+    given: list[Any] = [sweep.trial.get("pretrained")]
+    if "pretrained" in swept(sweep):
+        moves: list[dict[str, Any]] = [dict(sweep.axes), *map(dict, sweep.zip)]
+        given += [value for group in moves for value in group.get("pretrained", ())]
+        given += [lever.get("pretrained") for lever in sweep.levers]
+    return {parent for value in given if (parent := parent_of(value)) is not None}
+
+
+@contextmanager
+def begun(config: TrialConfig, results: str) -> Iterator[TrialConfig]:
+    """The config that names the file in place of the trial of `results` (a path or a URI); any
+    other config as it is. What lies behind a URI is copied here for so long.
+
+    Raises ValueError where the weights are not kept.
+    """
+    parent = parent_of(config.pretrained)
+    if parent is None:
+        yield config
+        return
+    folder = ResultsDirectory(results).checkpoint(parent)
+    if not folder.exists(WEIGHTS):
+        raise ValueError(f"pretrained: the weights of trial {parent} are not in {folder.location}")
+    if folder.is_local:
+        yield with_file(config, Path(folder.location))
+        return
+    with tempfile.TemporaryDirectory(prefix="raylab-parent-") as place:
+        copy_model(folder, Folder(place))
+        yield with_file(config, Path(place))
+
+
+def with_file(config: TrialConfig, folder: Path) -> TrialConfig:
+    """The config that begins with the model kept in the folder."""
+    named = {"pretrained": str(folder / WEIGHTS), "pretrained_digest": ""}
+    return config.model_copy(update=named)
+
+
+@contextmanager
+def lent(results: ResultsDirectory, config: TrialConfig, place: ResultsDirectory) -> Iterator[None]:
+    """What a trial of `results` begins with, also at `place`, for so long."""
+    parent = parent_of(config.pretrained)
+    if parent is None:
+        yield
+        return
+    copy_model(results.checkpoint(parent), place.checkpoint(parent))
+    try:
+        yield
+    finally:
+        place.delete_checkpoint(parent)
+
+
+def copy_model(source: Folder, target: Folder) -> None:
+    """A kept model at a second place."""
+    for name in (DESCRIPTION, WEIGHTS):
+        target.write_bytes(name, source.read_bytes(name))

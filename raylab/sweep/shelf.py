@@ -1,0 +1,47 @@
+"""Which weights of a results directory stay: the best few, and those that trials begin with."""
+
+from collections.abc import Callable, Collection
+
+from raylab.config.files import parent_of
+from raylab.config.sweep import metric_mode
+from raylab.results.directory import ResultsDirectory
+from raylab.results.record import Record
+
+
+class Shelf:
+    """The checkpoints of complete trials, until `clear` takes away what nothing asks for.
+
+    There stay the best `keep`, what each of these began with (so that `final` and `rerun` can begin
+    so again), and the trials that `needed` names, with whose weights others may still begin.
+    """
+
+    def __init__(
+        self,
+        results: ResultsDirectory,
+        keep: int,
+        metric: str,
+        needed: Callable[[], Collection[str]],
+    ) -> None:
+        self.results, self.keep, self.metric, self.needed = results, keep, metric, needed
+        self.held: dict[str, tuple[float, str]] = {}
+        """By trial_id what sorts it, the best first, and its record's parent."""
+
+    def put(self, record: Record) -> None:
+        """One more trial that left its weights; those of one that came to nothing go at once."""
+        outcome = record.outcome(self.metric)
+        if record.status != "complete" or outcome is None:
+            self.results.delete_checkpoint(record.trial_id)
+            return
+        sign = -1 if metric_mode(self.metric) == "max" else 1
+        parent = parent_of(str(record.config["pretrained"]))
+        self.held[record.trial_id] = sign * outcome, parent or ""
+
+    def clear(self) -> None:
+        """Delete what no longer has to stay."""
+        ranked = sorted(self.held, key=lambda identity: (self.held[identity][0], identity))
+        best = ranked[: self.keep]
+        staying = {*best, *(self.held[identity][1] for identity in best), *self.needed()}
+        for identity in ranked:
+            if identity not in staying:
+                self.results.delete_checkpoint(identity)
+                del self.held[identity]
