@@ -19,10 +19,10 @@ from raylab.images.source import scan
 from raylab.images.toy import write_folder
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record
-from raylab.sweep.failures import failure_of
 from raylab.sweep.final import FinalOptions, run_final
 from raylab.sweep.parents import begun
 from raylab.sweep.plan import Plan
+from raylab.sweep.raised import failure_of
 from raylab.sweep.rerun import RerunOptions, run_rerun
 from raylab.sweep.runner import Options, Outcomes, run_sweep
 
