@@ -117,6 +117,7 @@ def connected(address: str | None) -> Iterator[Capacity]:
     quiet_ray()
     on_sigterm = signal.getsignal(signal.SIGTERM)
     ships = address is not None and RAY_JOB_CONFIG_JSON_ENV_VAR not in os.environ  # a job has it
+    runtime_env = {"env_vars": RAY_SWITCHES, **(with_raylab() if ships else {})}
     try:
         if address:
             check_reachable(address)
@@ -125,7 +126,7 @@ def connected(address: str | None) -> Iterator[Capacity]:
             configure_logging=False,
             log_to_driver=False,
             include_dashboard=False if address is None else None,
-            runtime_env={"env_vars": RAY_SWITCHES, **(with_raylab() if ships else {})},
+            runtime_env=runtime_env if address else None,  # this machine's inherit os.environ
             num_cpus=os.cpu_count() if address is None else None,
         )
     except (OSError, RuntimeError, ValueError) as error:
