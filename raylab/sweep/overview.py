@@ -22,8 +22,8 @@ from raylab.sweep.plan import Plan, reusable_records
 from raylab.sweep.spread import Spread
 from raylab.sweep.workload import Workload, workload_name
 
-# Ray Data's workers start before the first image is decoded.
-PREPARE_START_S = 4.0
+# Ray's workers import the decoder before the first image.
+PREPARE_START_S = 1.0
 
 
 @dataclass(frozen=True)

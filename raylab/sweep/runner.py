@@ -2,19 +2,17 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import Any
 
 import pyarrow as pa
 import ray
 import ray.tune
 from ray.exceptions import RayError
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-from raylab.config.sweep import SweepConfig, metric_mode
+from raylab.config.sweep import SweepConfig
 from raylab.config.trial import SplitConfig, TrialConfig
 from raylab.errors import CannotFinish, Problem, Refused
 from raylab.images.cache import cache_folder
@@ -36,7 +34,7 @@ from raylab.sweep.logged import LoggedView, check_loggers
 from raylab.sweep.metrics import MeteredView
 from raylab.sweep.packing import heaviest, packed_slot, probe, sentence, wants_probe
 from raylab.sweep.parents import missing_weights, named_parents
-from raylab.sweep.plan import Plan, possible_values, reusable_records
+from raylab.sweep.plan import Plan, reusable_records
 from raylab.sweep.prior import earlier_points
 from raylab.sweep.progress import View, Views, make_view
 from raylab.sweep.queue import (
@@ -50,7 +48,7 @@ from raylab.sweep.queue import (
 from raylab.sweep.shards import Images, Prepared, Variants, dataset_of
 from raylab.sweep.shared import Shared
 from raylab.sweep.shared_storage import refuse_unshared
-from raylab.sweep.tally import short_name
+from raylab.sweep.tune_terms import name_of, resources_of, scheduler_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,34 +364,3 @@ class Sweeping:
         finally:
             with suppress(OSError):  # interrupted trials may still be writing there
                 self.results.delete_scratch()
-
-
-def name_of(fields: tuple[str, ...], trial: Any) -> str:
-    """A Tune trial by what tells it from the others: its values of `fields`."""
-    config = TrialConfig.model_validate(trial.config["config"])
-    return short_name(config.flat(), fields)
-
-
-def resources_of(slot: Slot) -> Any:
-    """What Tune reserves for a trial: its worker, or next to nothing beside its worker group."""
-    if slot.workers > 1:  # the CPUs are its worker group's; a reservation of nothing is refused
-        return {"CPU": 0, "memory": 2**20}
-    gpus = {"GPU": slot.gpus_per_worker} if slot.gpus_per_worker else {}
-    return {"CPU": slot.cpus_per_worker, **gpus}
-
-
-def scheduler_of(sweep: SweepConfig, configs: Iterable[TrialConfig]) -> TrialScheduler:
-    """Run all to the end, or ASHA over epochs (Li et al. 2020)."""
-    if sweep.scheduler.kind == "none":
-        return FIFOScheduler()
-    epochs = [config.epochs for config in configs]
-    base = TrialConfig.model_validate(sweep.trial).epochs
-    return AsyncHyperBandScheduler(
-        time_attr="epoch",
-        metric=sweep.metric,
-        mode=metric_mode(sweep.metric),
-        max_t=max([*epochs, *possible_values(sweep, "epochs", base)]),
-        stop_last_trials=False,  # those that reach the end are complete, not stopped
-        grace_period=sweep.scheduler.grace_epochs,
-        reduction_factor=sweep.scheduler.reduction_factor,
-    )

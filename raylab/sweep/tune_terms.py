@@ -1,0 +1,43 @@
+"""A sweep in Ray Tune's terms: what a trial is called, what it reserves, when it is stopped."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+from raylab.config.sweep import SweepConfig, metric_mode
+from raylab.config.trial import TrialConfig
+from raylab.sweep.cluster import Slot
+from raylab.sweep.plan import possible_values
+from raylab.sweep.tally import short_name
+
+
+def name_of(fields: tuple[str, ...], trial: Any) -> str:
+    """A Tune trial by what tells it from the others: its values of `fields`."""
+    config = TrialConfig.model_validate(trial.config["config"])
+    return short_name(config.flat(), fields)
+
+
+def resources_of(slot: Slot) -> Any:
+    """What Tune reserves for a trial: its worker, or next to nothing beside its worker group."""
+    if slot.workers > 1:  # the CPUs are its worker group's; a reservation of nothing is refused
+        return {"CPU": 0, "memory": 2**20}
+    gpus = {"GPU": slot.gpus_per_worker} if slot.gpus_per_worker else {}
+    return {"CPU": slot.cpus_per_worker, **gpus}
+
+
+def scheduler_of(sweep: SweepConfig, configs: Iterable[TrialConfig]) -> TrialScheduler:
+    """Run all to the end, or ASHA over epochs (Li et al. 2020)."""
+    if sweep.scheduler.kind == "none":
+        return FIFOScheduler()
+    epochs = [config.epochs for config in configs]
+    base = TrialConfig.model_validate(sweep.trial).epochs
+    return AsyncHyperBandScheduler(
+        time_attr="epoch",
+        metric=sweep.metric,
+        mode=metric_mode(sweep.metric),
+        max_t=max([*epochs, *possible_values(sweep, "epochs", base)]),
+        stop_last_trials=False,  # those that reach the end are complete, not stopped
+        grace_period=sweep.scheduler.grace_epochs,
+        reduction_factor=sweep.scheduler.reduction_factor,
+    )
