@@ -95,6 +95,16 @@ def test_fields_that_move_together_are_one_axis():
     assert verdict_of("model + lr", frame).kind == "matters"
 
 
+def test_a_filter_that_follows_from_the_weights_is_no_axis_and_one_that_was_swept_is():
+    points = itertools.product(("resnet18", "resnet34", "vgg19_bn"), (0, 1, 2))
+    rows = [{"model": model, "seed": seed, "pretrained": "true"} for model, seed in points]
+    frame = pd.DataFrame(rows)
+    frame["interpolation"] = np.where(frame["model"] == "vgg19_bn", "bilinear", "auto")
+    assert [axis.name for axis in find_axes(frame)] == ["model"]
+    swept = pd.concat([frame, frame.assign(interpolation="bilinear")], ignore_index=True)
+    assert [axis.name for axis in find_axes(swept)] == ["model", "interpolation"]
+
+
 def test_worse_levels_are_those_clearly_below_the_best():
     axes = {"augment": ["none", "light", "strong"], "lr": [1e-3, 1e-4]}
     gains = {"none": 0.0, "light": 0.03, "strong": 0.0302}

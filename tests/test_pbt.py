@@ -136,6 +136,8 @@ def test_a_child_without_its_parents_weights_is_refused_in_one_sentence(place: P
         run_rerun(RerunOptions(str(place / "results"), child, quiet=True))
     with pytest.raises(CannotFinish, match="generation 3 begins with the weights of trial"):
         sweep(place, "search.pbt.generations=3")
+    with pytest.raises(Refused, match=rf"keeps no weights of {known[child]} \(kept: "):
+        sweep(place, "search=grid", "axes={}", f"trial.pretrained=trial:{known[child]}")
     named = TrialConfig(pretrained=f"trial:{known[child]}")
     with (
         pytest.raises(ValueError, match=r"the weights of trial .* are not in") as caught,

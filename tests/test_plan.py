@@ -10,6 +10,7 @@ from raylab.errors import Refused
 from raylab.images.source import Source, scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.outline import plan_text
+from raylab.sweep.alone import only
 from raylab.sweep.overview import Question, overview
 from raylab.sweep.plan import Plan
 
@@ -50,6 +51,22 @@ def test_images_are_brought_to_size_as_the_weights_saw_them(tmp_path: Path, sear
     assert [form.interpolation for form in plan.variants] == ["bicubic", "bilinear"]
     plain = plan_of(tmp_path, scan("toy:num=100"), "axes: {model: [resnet18, vgg19_bn]}")
     assert [form.interpolation for form in plain.variants] == ["bicubic"]
+
+
+def test_optuna_may_choose_between_weights_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.safetensors").write_bytes(name.encode())
+    text = "axes: {pretrained: [a.safetensors, b.safetensors]}\nsearch: {optuna: {num_trials: 2}}"
+    plan = plan_of(tmp_path, scan("toy:num=100"), "trial: {model: cnn}\n" + text)
+    assert len(plan.variants) == 1
+
+
+def test_a_trial_from_before_the_filter_was_chosen_repeats_as_it_was(tmp_path: Path) -> None:
+    source = scan("toy:num=100")
+    plan = plan_of(tmp_path, source, "trial: {model: vgg19_bn, pretrained: true}")
+    before = next(plan.configs()).model_copy(update={"interpolation": "auto"})
+    (again,) = Plan(only(plan.sweep, before), source).configs()
+    assert plan.identify(again) == plan.identify(before) != plan.identify(next(plan.configs()))
 
 
 @pytest.mark.parametrize("search", ["random", "optuna"])

@@ -18,10 +18,12 @@ from raylab.config.population import Population, first_generation, next_generati
 from raylab.config.sweep import SEARCH_OPTIONS, Distribution, SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
+from raylab.images.source import scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, record_from
 from raylab.storage import Folder
 from raylab.sweep.parents import begun, copy_model, missing_weights, named_parents
+from raylab.sweep.plan import Plan
 from raylab.sweep.queue import LATER, PopulationProposer
 from raylab.sweep.shelf import Shelf
 from raylab.training.checkpoint import save_model
@@ -55,6 +57,23 @@ def identify(config: TrialConfig) -> str:
 def worth(config: TrialConfig) -> float | None:
     """A made-up outcome: more lr is better; a few trials fail."""
     return None if config.batch_size % 7 == 0 else config.lr
+
+
+def test_only_failed_trials_of_the_newest_generation_may_run_again(tmp_path: Path) -> None:
+    (tmp_path / "bred.yaml").write_text(GRID)
+    plan = Plan(read_grid(tmp_path / "bred.yaml"), scan("toy:num=100"))
+    known: dict[str, Record] = {}
+    for _ in range(2):  # the whole first generation, and half of the second
+        open_trials = [c for c in plan.configs(known) if plan.identify(c) not in known]
+        for config in open_trials[: 8 - len(known) // 2]:
+            status = "failed" if len(known) in (3, 9) else "complete"
+            ended = record_from(
+                config, "data", "split", [{"epoch": 1, "val_accuracy": config.lr}], status
+            )
+            known[plan.identify(config)] = ended
+    assert len(known) == 12
+    failed = [name for name, record in known.items() if record.status == "failed"]
+    assert plan.to_retry(known) == {failed[1]}
 
 
 def population(sweep: SweepConfig, outcomes: dict[str, float | None] | None = None) -> Population:

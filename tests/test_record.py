@@ -100,6 +100,13 @@ def test_json_gives_the_same_record() -> None:
     assert Record.from_json(json.loads(json.dumps(made.to_json()))) == made
 
 
+def test_a_record_from_before_a_field_existed_has_its_default() -> None:
+    known = record([epoch(1, 0.5)])
+    before = known.to_json()
+    del before["config"]["interpolation"]
+    assert Record.from_json(before).config == known.config
+
+
 def test_key_of_a_later_version_is_passed_over() -> None:
     made = record([epoch(1, 0.5)])
     assert Record.from_json({**made.to_json(), "of_tomorrow": 1}) == made

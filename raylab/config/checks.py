@@ -34,7 +34,9 @@ _MAX_CHECKED_DRAWS = 200
 # What members of a population must have in common: weights of one shape, images, time, a score.
 _COMMON = {
     **dict.fromkeys(("model", "channels"), "its members take over each other's weights"),
-    **dict.fromkeys(("image_size", "crop", "teacher"), "its members learn from the same images"),
+    **dict.fromkeys(
+        ("image_size", "interpolation", "crop", "teacher"), "its members learn from the same images"
+    ),
     "split": "its members are ranked on the same images",
     "pretrained": "which says with whose weights a member goes on",
     "epochs": "which says how long a generation is",

@@ -64,7 +64,8 @@ class Search(Value):
     """Of `pbt`: trials of a generation. The next one begins when the last of them has ended, so
     that a multiple of the slots leaves none idle."""
     generations: Annotated[StrictInt, Field(ge=1, le=10_000)] | None = None
-    """Of `pbt`."""
+    """Of `pbt`. A search that has ended cannot be given more of them: what its last generation came
+    to is kept, its weights are not."""
     quantile: Annotated[StrictFloat, Field(gt=0, le=0.5)] = 0.25
     """Of `pbt`: this fraction of the population, at least one trial, is replaced by copies of as
     many of the best."""

@@ -254,7 +254,8 @@ class TrialConfig(Value):
     """1 = grey, 3 = RGB."""
     interpolation: Literal["auto", "bicubic", "bilinear"] = "auto"
     """The filter, antialiased, that brings images to size. `auto` = bicubic; where `pretrained`
-    weights saw another, as timm or the kept model tells, a planned trial says that one."""
+    weights saw another, as timm or the kept model tells, a planned trial says that one. A grid that
+    names `trial:<trial_id>` has to say it itself."""
     crop: Crop = "none"
     """`face`: the largest face is cut out, with a margin of a tenth of its longer side, its eyes
     levelled; an image in which none is found stays whole, as all do with `none`. A manifest's

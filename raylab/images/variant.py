@@ -45,8 +45,8 @@ class Format:
 
 
 def variant_id(source: Source, form: Format) -> str:
-    """16 hex digits over the distinct contents, the format and PREPARE_VERSION; where faces are cut
-    out also over their boxes and CROP_VERSION, and over a filter other than bicubic.
+    """16 hex digits over the distinct contents, the format and PREPARE_VERSION; also over a filter
+    other than bicubic, and where faces are cut out over their boxes and CROP_VERSION.
     """
     images = distinct(source)
     contents = "\n".join(images["sha256"].to_pylist())

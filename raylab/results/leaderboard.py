@@ -68,10 +68,21 @@ def ranked(frame: pd.DataFrame, by: str = "val_accuracy") -> pd.DataFrame:
 
 
 def differing_columns(frame: pd.DataFrame) -> list[str]:
-    """The config's columns, in their order, in which the trials of the frame differ."""
+    """The config's columns, in their order, in which the trials of the frame differ; without a
+    filter that only follows from the weights, for which planning chose it.
+    """
     return [
-        name for name in CONFIG_COLUMNS if name in frame and frame[name].nunique(dropna=False) > 1
+        name
+        for name in CONFIG_COLUMNS
+        if name in frame and frame[name].nunique(dropna=False) > 1 and not _follows(frame, name)
     ]
+
+
+def _follows(frame: pd.DataFrame, name: str) -> bool:
+    weights = [column for column in ("model", "pretrained") if column in frame]
+    if name != "interpolation" or not weights:
+        return False
+    return bool((frame.groupby(weights, dropna=False)[name].nunique(dropna=False) == 1).all())
 
 
 def _check_rankable(frame: pd.DataFrame, by: str) -> None:

@@ -18,6 +18,9 @@ from raylab.results.intervals import wilson
 Status = Literal["complete", "pruned", "failed"]
 Scalar = str | int | float | bool | None
 
+BEFORE = {name: TrialConfig.model_fields[name].default for name in sorted(identity.ADDED)}
+"""What trials did of which a record says nothing, since the field came later."""
+
 EPOCH_SCHEMA = pa.schema(
     [
         ("trial_id", pa.string()),
@@ -119,7 +122,8 @@ class Record:
         try:
             epochs = values.get("epochs", ())
             values["epochs"] = tuple(e if isinstance(e, dict) else dict(e) for e in epochs)
-            values["config"] = dict(values["config"])
+            config = dict(values["config"])
+            values["config"] = config | {k: v for k, v in BEFORE.items() if k not in config}
             values["trial"] = dict(values.get("trial", {}))
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:

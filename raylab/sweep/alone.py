@@ -16,10 +16,12 @@ from raylab.sweep.runner import Options, Sweeping
 
 def only(sweep: SweepConfig, config: TrialConfig, *, keep: int = 0) -> SweepConfig:
     """The sweep with this one trial, on the same resources, however it once came to it."""
+    # Said aloud, so that planning does not choose a filter for a trial from before there was one.
+    said = config.model_dump(mode="json", exclude={"seed"}) | {"interpolation": config.filter}
     return SweepConfig(
         name=sweep.name,
         data=sweep.data,
-        trial=config.model_dump(mode="json", exclude={"seed"}),
+        trial=said,
         seeds=(config.seed,),
         metric=sweep.metric,
         resources=sweep.resources,

@@ -62,7 +62,9 @@ def longer_config(results: ResultsDirectory, record: Record, options: ExtendOpti
     weights = results.checkpoint(record.trial_id)
     if record.trial_id not in results.checkpoint_ids():
         kept = ", ".join(sorted(results.checkpoint_ids())) or "none"
-        text = f"its weights were not kept (kept: {kept}); raise `keep` in the grid, and run it"
+        text = (
+            f"its weights were not kept (kept: {kept}); raise `keep`, and run the grid with --fresh"
+        )
         raise Refused([Problem(f"trial {record.trial_id}", text)], "the request", NOTHING)
     if not weights.is_local:
         text = f"{weights.location}: weights behind a URI cannot be trained on; copy the results"

@@ -27,9 +27,18 @@ def refuse_orphan(results: ResultsDirectory, trial_id: str, config: TrialConfig,
     if parent is not None and missing_weights(results, [parent]):
         text = f"it began with the weights of trial {parent}, which {results.location} no longer"
         problem = Problem(
-            f"trial {trial_id}", f"{text} keeps; raise `keep` in the grid, and run it"
+            f"trial {trial_id}", f"{text} keeps; raise `keep` in the grid, and run it with --fresh"
         )
         raise Refused([problem], "the request", lost)
+
+
+def refuse_strangers(results: ResultsDirectory, sweep: SweepConfig) -> None:
+    """Refused if a trial of which the grid says that others begin with it keeps no weights."""
+    missing = missing_weights(results, named_parents(sweep))
+    if missing:
+        kept = ", ".join(sorted(results.checkpoint_ids())) or "none"
+        text = f"{results.location} keeps no weights of {{}} (kept: {kept})"
+        raise Refused([Problem("pretrained", text.format(name)) for name in missing], "the grid")
 
 
 def named_parents(sweep: SweepConfig) -> set[str]:
@@ -86,5 +95,5 @@ def lent(results: ResultsDirectory, config: TrialConfig, place: ResultsDirectory
 
 def copy_model(source: Folder, target: Folder) -> None:
     """A kept model at a second place."""
-    for name in (DESCRIPTION, WEIGHTS):
+    for name in (WEIGHTS, DESCRIPTION):
         target.write_bytes(name, source.read_bytes(name))

@@ -107,6 +107,18 @@ class Plan:
         outcomes = {identity: record.outcome(metric) for identity, record in done.items()}
         return Population(self.sweep, self.finish, self.identify, outcomes)
 
+    def to_retry(self, known: Mapping[str, Record]) -> set[str]:
+        """The failed trials that may run again: of a population those of the newest generation,
+        since copies of others have taken the place of earlier ones.
+        """
+        failed = {name for name, record in known.items() if record.status == "failed"}
+        if self.sweep.search.kind != "pbt":
+            return failed
+        population = self.population(known)
+        while population.grow():
+            pass
+        return failed & population.trials.keys()
+
     def examples(self) -> list[TrialConfig]:
         """Some of the trials, enough to see what kinds there are; Optuna's first where none is."""
         found = list(islice(self.configs(), MAX_EXAMPLES))
@@ -166,7 +178,7 @@ class Plan:
         """
         if self.sweep.search.kind != "optuna":
             return self.census.variants
-        base = self.finish(config_from(self.sweep, first_assignment(self.sweep), 0))
+        base = config_from(self.sweep, first_assignment(self.sweep), 0)
         sizes = possible_values(self.sweep, "image_size", base.image_size)
         channels = possible_values(self.sweep, "channels", base.channels)
         crops = sorted(possible(self.sweep, "crop"))

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from raylab.config.fields import coerce, value_at
+from raylab.config.files import parent_of
 from raylab.config.sweep import Distribution, SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.results.record import Record
@@ -18,11 +19,15 @@ def earlier_points(
 ) -> list[tuple[dict[str, Any], float]]:
     """What Optuna would have had to draw for each family, and the mean of the metric there.
 
-    Families that the axes do not allow are passed over; whatever else they differ in is not asked,
-    so that a quick sweep can open the way for a slow one.
+    Families that the axes do not allow are passed over, as those that went on from another trial's
+    weights, which have more epochs behind them than their config says; whatever else they differ in
+    is not asked, so that a quick sweep can open the way for a slow one.
     """
     found = []
-    for family in ranked_families(records, sweep.metric):
+    alone = (
+        record for record in records if parent_of(str(record.config.get("pretrained"))) is None
+    )
+    for family in ranked_families(alone, sweep.metric):
         assignment = assignment_in(sweep, family.first)
         drawn = None if assignment is None else drawn_for(sweep, assignment)
         if drawn is not None:

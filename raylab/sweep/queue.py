@@ -90,7 +90,8 @@ class PopulationProposer(Proposer):
         if gone := self.missing(self.population.parents()):
             raise CannotFinish(
                 f"generation {self.begun} begins with the weights of trial {', '.join(gone)}, "
-                "which the results no longer keep; --fresh runs generation 1 again"
+                "which the results no longer keep, as those of a search that has ended; --fresh "
+                "runs all generations again"
             )
 
     def observe(self, config: TrialConfig, outcome: Outcome) -> None:
@@ -230,8 +231,8 @@ def drawn_for(sweep: SweepConfig, assignment: Mapping[str, Any]) -> dict[str, An
 class TrialQueue(Searcher):
     """Tune's view of a Proposer: asks it for the next config that has not run yet.
 
-    `known` gives a config's trial_id and its outcome if it is finished already (then it is observed
-    and skipped); `may_start` says whether the budget still allows a start; with the weights of
+    `finished` says of a trial_id whether it is finished already, and its outcome (then it is
+    observed and skipped); `may_start` whether the budget still allows a start; with the weights of
     `parents` some config may begin.
     """
 

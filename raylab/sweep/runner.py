@@ -33,7 +33,7 @@ from raylab.sweep.lock import held
 from raylab.sweep.logged import LoggedView, check_loggers
 from raylab.sweep.metrics import MeteredView
 from raylab.sweep.packing import heaviest, packed_slot, probe, sentence, wants_probe
-from raylab.sweep.parents import missing_weights, named_parents
+from raylab.sweep.parents import missing_weights, named_parents, refuse_strangers
 from raylab.sweep.plan import Plan, reusable_records
 from raylab.sweep.prior import earlier_points
 from raylab.sweep.progress import View, Views, make_view
@@ -86,6 +86,7 @@ def run_sweep(sweep: SweepConfig, options: Options) -> Outcomes:
     """
     check_loggers(sweep)
     results = ResultsDirectory(options.results)
+    refuse_strangers(results, sweep)
     plan = Plan(sweep, scan(sweep.data))
     with ExitStack() as stack:
         view: View = make_view(options.quiet, sweep.metric, plan.fields, sweep.name)
@@ -280,8 +281,11 @@ class Sweeping:
         """Earlier records that stand for trials of this sweep."""
         if self.options.fresh:
             return {}
-        with_failed = not self.options.retry_failed
-        return reusable_records(self.sweep, self.results, with_failed=with_failed)
+        known = reusable_records(self.sweep, self.results)
+        if not self.options.retry_failed:
+            return known
+        again = self.plan.to_retry(known)
+        return {name: record for name, record in known.items() if name not in again}
 
     def may_start(self) -> bool:
         """Whether the budget allows one more trial; those that run are never cut off by it."""

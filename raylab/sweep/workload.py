@@ -11,7 +11,7 @@ Workload = tuple[tuple[str, Any], ...]
 _FREE = {
     *("lr", "lr_schedule", "layer_decay", "head_lr_scale", "weight_decay", "momentum"),
     *("seed", "split", "epochs", "warmup_epochs", "patience", "pretrained", "pretrained_digest"),
-    *("drop_suspects", "drop_suspects_digest", "soft_labels", "crop"),
+    *("drop_suspects", "drop_suspects_digest", "soft_labels", "crop", "interpolation"),
     *("teacher", "teacher_digest", "teacher_weight"),
     *("label_smoothing", "loss", "class_weights", "effective_beta", "focal_gamma", "gce_q"),
 }
