@@ -78,6 +78,7 @@ def distill(finished_copy: Path, *more: str) -> tuple[int, str]:
     return done.exit_code, done.output if done.exit_code else done.stdout
 
 
+@pytest.mark.slow
 def test_the_kept_models_teach_a_trial_of_the_same_split(
     finished_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,6 +155,7 @@ def test_a_sweep_leaves_its_last_snapshot(finished: Path) -> None:
     assert last.best is not None
 
 
+@pytest.mark.slow
 def test_the_last_snapshot_is_written_before_another_sweep_may_begin(
     ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,7 +101,7 @@ ONLY_VALIDATION = [
 # Tested below, or not of the loop: the images of the data decide on most of these.
 ELSEWHERE = {"epochs", "pretrained", "drop_path_rate", "image_size", "channels", "split"}
 ELSEWHERE |= {"patience", "pretrained_digest", "compile"}
-ELSEWHERE |= {"soft_labels", "drop_suspects", "drop_suspects_digest", "crop"}
+ELSEWHERE |= {"soft_labels", "drop_suspects", "drop_suspects_digest", "crop", "interpolation"}
 ELSEWHERE |= {"teacher", "teacher_digest", "teacher_weight"}
 
 

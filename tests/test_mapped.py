@@ -85,6 +85,7 @@ print(size, anonymous() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for its memory")
 def test_an_epoch_from_disk_does_not_take_the_images_into_memory(tmp_path: Path) -> None:
     for side in (32, 600):
@@ -101,6 +102,7 @@ def test_an_epoch_from_disk_does_not_take_the_images_into_memory(tmp_path: Path)
     assert growth < MAX_GROWTH_BYTES
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
 def test_a_sweep_beyond_its_memory_budget_gives_the_same_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -112,6 +112,7 @@ def results(place: Path, ray_local: None) -> ResultsDirectory:
     return ResultsDirectory(place / "results")
 
 
+@pytest.mark.slow
 def test_in_a_sweep_suspects_do_not_train_and_validate_as_before(results: ResultsDirectory) -> None:
     records = {
         (r.config["soft_labels"], r.config["drop_suspects"] != ""): r for r in results.records()

@@ -197,6 +197,7 @@ def test_two_workers_reach_what_one_reaches(
     assert record.val_accuracy == pytest.approx(one.val_accuracy, abs=0.25)
 
 
+@pytest.mark.slow
 def test_a_fixed_model_validates_alike_with_one_and_two_workers(workplace: Path) -> None:
     # Only the head learns, and it does not: BatchNorm keeps its statistics, no weight moves.
     text = "axes: {lr: [1.0e-12], train_layers: [head], epochs: [1]}\nresources: {workers: "
@@ -287,6 +288,7 @@ def run_cli(*arguments: str, cwd: Path, **settings: str) -> subprocess.Popen[str
     )
 
 
+@pytest.mark.slow
 def test_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
     workplace: Path,
 ) -> None:
