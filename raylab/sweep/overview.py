@@ -1,5 +1,5 @@
 """From a plan to what `raylab plan` tells of it; starts nothing, and without a probe loads neither
-Ray nor, unless faces are cut out, torch.
+Ray nor, unless faces are cut out or weights are pretrained, torch.
 """
 
 import os
