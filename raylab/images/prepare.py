@@ -11,7 +11,7 @@ Legend: N images, S = image_size, C = channels.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -223,8 +223,9 @@ def _in_parallel(jobs: Sequence[Job], folder: Folder, form: Format) -> Iterator[
     """One task per part, wherever Ray has a CPU."""
     task = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(write_part)
     left = iter(jobs)
-    waiting = [task.remote(job, folder, form) for job in islice(left, JOBS_AT_ONCE)]
+    waiting: list[Any] = []
     try:
+        waiting += [task.remote(job, folder, form) for job in islice(left, JOBS_AT_ONCE)]
         while waiting:
             done, waiting = ray.wait(waiting)
             waiting += [task.remote(job, folder, form) for job in islice(left, len(done))]
