@@ -1,8 +1,6 @@
 """A sweep end to end on a real local Ray: records, resume, pruning, failures, workers."""
 
-import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -184,20 +182,6 @@ seeds: [0, 1]
 
 
 @pytest.mark.slow
-def test_two_workers_reach_what_one_reaches(
-    crossed: tuple[Path, Outcomes], workplace: Path
-) -> None:
-    text = "axes: {lr: [1.0e-2]}\nresources: {workers: 2}\n"
-    outcomes = sweep(workplace, text, "two_workers")
-    (record,) = outcomes.records
-    assert record.status == "complete", record.error
-    assert record.num_workers == 2
-    one = next(r for r in crossed[1].records if r.trial_id == record.trial_id)
-    assert (record.num_train, record.num_val) == (one.num_train, one.num_val)
-    assert record.val_accuracy == pytest.approx(one.val_accuracy, abs=0.25)
-
-
-@pytest.mark.slow
 def test_a_fixed_model_validates_alike_with_one_and_two_workers(workplace: Path) -> None:
     # Only the head learns, and it does not: BatchNorm keeps its statistics, no weight moves.
     text = "axes: {lr: [1.0e-12], train_layers: [head], epochs: [1]}\nresources: {workers: "
@@ -286,34 +270,6 @@ def run_cli(*arguments: str, cwd: Path, **settings: str) -> subprocess.Popen[str
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-@pytest.mark.slow
-def test_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(
-    workplace: Path,
-) -> None:
-    name = "stopped"
-    axes = "axes: {lr: [1.0e-2, 3.0e-3, 1.0e-3, 3.0e-4, 1.0e-4, 3.0e-5]}\n"
-    text = axes.replace("axes", "seeds: [0, 1]\naxes")
-    (workplace / f"{name}.yaml").write_text(TINY.replace("tiny", name) + text)
-    process = run_cli("sweep", f"{name}.yaml", cwd=workplace)
-    records = workplace / "results" / name / "records"
-    deadline = time.monotonic() + 120
-    while not (records.is_dir() and len(list(records.glob("*.json"))) >= 2):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, story = process.communicate(timeout=60)
-    assert process.returncode == 130, story
-    assert "Traceback" not in story
-    kept = {path.name: path.stat().st_mtime_ns for path in records.glob("*.json")}
-    assert 2 <= len(kept) < 12
-    again = run_cli("sweep", f"{name}.yaml", "--json", cwd=workplace)
-    answer, story = again.communicate(timeout=180)
-    assert again.returncode == 0, story
-    assert len(json.loads(answer)) == 12
-    assert {name: (records / name).stat().st_mtime_ns for name in kept} == kept
 
 
 def test_a_bad_grid_is_refused_before_anything_starts(workplace: Path) -> None:
