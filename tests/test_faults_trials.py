@@ -79,7 +79,7 @@ zip:
   - lr: [1.0e-3, {HANGS}, {RAISES}, {IS_TOO_LARGE}, {DIVERGES}]
     image_size: [16, 16, 16, 160, 16]
 axes: {{weight_decay: [10.0], epochs: [8]}}
-resources: {{trial_timeout_minutes: 0.3}}
+resources: {{trial_timeout_minutes: 1}}
 """
     outcomes = sweep(place, "kinds", text)
     assert {record.config["lr"]: record.error_kind for record in outcomes.records} == {

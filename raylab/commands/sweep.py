@@ -95,7 +95,7 @@ def tell_failures(records: tuple[Any, ...], directory: Any) -> None:
     for record in records:
         if record.status == "failed":
             by_cause.setdefault(record.cause, []).append(record)
-    for (kind, _), failed in sorted(by_cause.items(), key=lambda item: -len(item[1])):
+    for (kind, _), failed in sorted(by_cause.items(), key=lambda item: (-len(item[1]), item[0])):
         first = failed[0]
         log = directory.log_path(first.trial_id)
         typer.echo(f"{len(failed)} failed: {kind}: {first.error}  (log: {log})", err=True)
