@@ -50,6 +50,7 @@ class MeteredView:
         self.accuracy.set(row["val_accuracy"], {"trial": self.names[trial_id]})
         self.speeds[trial_id] = row["train_images_per_s"]
         self.speed.set(sum(self.speeds.values()))
+        self.count()  # Ray forgets a gauge that nobody sets again
 
     def ended(self, record: Record) -> None:
         self.names.pop(record.trial_id, None)
