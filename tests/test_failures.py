@@ -121,7 +121,7 @@ def test_three_failures_of_one_cause_are_enough_and_numbers_in_it_do_not_matter(
     assert one_cause([failed(0.1, None), *same]) is None
 
 
-def test_the_end_of_a_sweep_tells_every_cause_once_the_most_frequent_first(
+def test_the_end_of_a_sweep_tells_every_cause_once_the_most_frequent_first_then_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = [
@@ -134,8 +134,8 @@ def test_the_end_of_a_sweep_tells_every_cause_once_the_most_frequent_first(
     told = [line.partition("  (log: ")[0] for line in capsys.readouterr().err.splitlines()]
     assert told == [
         "2 failed: diverged: diverged in epoch 2",
-        "1 failed: ValueError: ValueError no such layer",
         "1 failed: ValueError: ValueError image too small",
+        "1 failed: ValueError: ValueError no such layer",
     ]
 
 
