@@ -2,7 +2,7 @@
 what it scored, and what its answers cannot mean.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from raylab import __version__
+from raylab.config.files import parent_of
 from raylab.config.trial import TrialConfig
 from raylab.results.directory import ResultsDirectory
 from raylab.results.intervals import wilson
@@ -61,7 +62,7 @@ def model_card(about: About, results: ResultsDirectory | None) -> str:
         _section("Data", _data(about, results, record)),
         _section("Recipe", _recipe(about.config)),
         _section("Scores", _scores(about, results, record)),
-        _section("Licence", iter([_licence(about.config)])),
+        _section("Licence", iter([_licence(about.config, known)])),
         _section("Known limits", iter([LIMITS])),
     ]
     return "\n\n".join(sections) + "\n"
@@ -176,9 +177,12 @@ def _per_class(confusion: np.ndarray[Any, Any], classes: Any) -> Iterator[str]:
         yield f"| {name} | {num:,} | {recall} | {precision} | {wrong or '–'} |"
 
 
-def _licence(config: TrialConfig) -> str:
-    given = config.pretrained
+def _licence(config: TrialConfig, known: Mapping[str, Record]) -> str:
+    """Names the weights at the start of the whole line: a trial may begin with another one's."""
+    model, given = config.model, config.pretrained
+    while (parent := known.get(parent_of(given) or "")) is not None:
+        model, given = (parent.trial[name] for name in ("model", "pretrained"))
     if given is False:
         return LICENCE.format(weights="")
-    name = f"timm's {config.model}" if given is True else str(given)
+    name = f"timm's {model}" if given is True else str(given)
     return LICENCE.format(weights=f" and on the weights it began with ({name})")
