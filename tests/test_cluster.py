@@ -96,3 +96,14 @@ def test_an_address_without_a_ray_says_what_to_do(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests may have a Ray
     with pytest.raises(CannotFinish, match="--address or RAY_ADDRESS"), connected("127.0.0.1:1"):
         pass
+
+
+def test_a_local_ray_that_does_not_come_up_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_slow(**given: Any) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", too_slow)
+    said = r"again when this machine .* timed out"
+    with pytest.raises(CannotFinish, match=said), connected(None):
+        pass

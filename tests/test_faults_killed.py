@@ -70,7 +70,7 @@ def wait_for_moment(moment: str, run: Run, results: Path, draw: random.Random) -
     time.sleep(draw.uniform(0.0, longest_s.get(moment, 0.0)))
 
 
-@pytest.mark.timeout(120 + 60 * NUM_KILLS)
+@pytest.mark.timeout(300 + 120 * NUM_KILLS)
 def test_a_driver_killed_at_random_moments_ends_as_one_that_was_not(
     tmp_path: Path, undisturbed: Callable[..., Path]
 ) -> None:

@@ -103,7 +103,7 @@ def connected(address: str | None) -> Iterator[Capacity]:
     """Join the Ray at `address`, or start one on this machine and stop it at the end.
 
     A Ray that this process has joined already (in a notebook, say) is used and left as it is.
-    Raises CannotFinish when there is no Ray at the address.
+    Raises CannotFinish when there is no Ray at the address, or none comes up here.
     """
     if address and address.startswith("ray://"):
         text = "a sweep cannot run through Ray Client; give host:port of the head, or auto on it"
@@ -129,19 +129,27 @@ def connected(address: str | None) -> Iterator[Capacity]:
             runtime_env=runtime_env if address else None,  # this machine's inherit os.environ
             num_cpus=os.cpu_count() if address is None else None,
         )
-    except (OSError, RuntimeError, ValueError) as error:
-        where = f"the Ray at {address}" if address else "a local Ray"
-        raise CannotFinish(
-            f"{where} could not be reached: {error}\n"
-            "Check the address (--address or RAY_ADDRESS) and the token (RAY_AUTH_TOKEN), "
-            "or leave both away to run on this machine."
-        ) from error
+    except Exception as error:  # a bare one says that Ray's own processes came up too slowly
+        raise CannotFinish(f"{no_ray(address)}: {error}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray takes it, and would exit at once
     try:
         yield capacity_now()
     finally:
         ray.shutdown()
+
+
+def no_ray(address: str | None) -> str:
+    """What is missing, and what to do about it."""
+    if address is None:
+        return (
+            "a local Ray did not start; nothing was lost. Run the command again when this machine "
+            "has cores and memory to spare. Ray's own words"
+        )
+    return (
+        f"the Ray at {address} could not be reached. Check the address (--address or RAY_ADDRESS) "
+        "and the token (RAY_AUTH_TOKEN), or leave both away to run on this machine. Ray's own words"
+    )
 
 
 def with_raylab() -> dict[str, Any]:
