@@ -48,8 +48,10 @@ RAY_SWITCHES = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 # Of a Ray on this machine alone. After a kill -9 of raylab its agents would look for the head for a
-# minute; and a laptop that slept, or is busy, would give up its only node for missed heartbeats.
+# minute; a laptop that slept, or is busy, would give up its only node for missed heartbeats; and
+# no cloud takes it away with a notice, for which each worker group would start a watching process.
 LOCAL_SWITCHES = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
     "RAY_health_check_failure_threshold": "100",
 }
