@@ -180,7 +180,7 @@ def _per_class(confusion: np.ndarray[Any, Any], classes: Any) -> Iterator[str]:
 def _licence(config: TrialConfig, known: Mapping[str, Record]) -> str:
     """Names the weights at the start of the whole line: a trial may begin with another one's."""
     model, given = config.model, config.pretrained
-    while (parent := known.get(parent_of(given) or "")) is not None:
+    while (parent := known.get(parent_of(given) or "")) is not None and parent.trial:
         model, given = (parent.trial[name] for name in ("model", "pretrained"))
     if given is False:
         return LICENCE.format(weights="")
