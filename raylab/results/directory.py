@@ -70,8 +70,7 @@ class ResultsDirectory:
     def add(self, record: Record) -> None:
         """Keeps the record for good, in place of an earlier one of the same trial, and gathers."""
         self._journal.append(record)
-        if self._records is not None:
-            self._records[record.trial_id] = record
+        self._records = None
         self._is_gathered = False
         self._num_late += 1
         is_much = self._num_late >= self._num_gathered * GATHER_GROWTH
@@ -304,7 +303,7 @@ class ResultsDirectory:
         return self.folder.path_of(name)
 
     def _known(self) -> dict[str, Record]:
-        """All records, read once: the writer of the directory is its only one."""
+        """All records, read once until one is added: a writer does not hold all that it wrote."""
         if self._records is None:
             self._records = self._journal.records()
         return self._records

@@ -1,4 +1,4 @@
-"""From a thousand records to one table from which columns, epochs or the records come back fast."""
+"""From hundreds of records to one table from which columns, epochs or the records come back fast."""
 
 import json
 from collections.abc import Iterable

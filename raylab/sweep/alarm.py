@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from raylab.config.identity import digest
 from raylab.config.sweep import EPOCH_METRICS
-from raylab.results.record import Record
+from raylab.results.record import CONFIG_COLUMNS, Record, Scalar
 
 # A record is compared with so many equals at most, so that a dead axis does not cost more and more.
 MAX_EQUALS = 32
@@ -31,11 +31,31 @@ class Alarm:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is remembered of a record: there may be as many as trials."""
+
+    trial_id: str
+    data_fingerprint: str
+    values: tuple[Scalar, ...]
+    """Of CONFIG_COLUMNS."""
+
+    @classmethod
+    def of(cls, record: Record) -> "Trial":
+        values = tuple(map(record.config.get, CONFIG_COLUMNS))
+        return cls(record.trial_id, record.data_fingerprint, values)
+
+    def value_of(self, key: str) -> str:
+        """`0.9`, or `0.6, 0.3` where the key names several fields."""
+        config = dict(zip(CONFIG_COLUMNS, self.values, strict=True))
+        return ", ".join(str(config[name]) for name in key.split(", "))
+
+
 class DeadAxes:
     """Hears of every record; each key is named once."""
 
     def __init__(self) -> None:
-        self.equals: dict[str, list[Record]] = defaultdict(list)
+        self.equals: dict[str, list[Trial]] = defaultdict(list)
         self.named: set[str] = set()
 
     def hear(self, record: Record) -> list[Alarm]:
@@ -46,27 +66,23 @@ class DeadAxes:
         if record.status != "complete" or not record.epochs:
             return []
         metrics = digest([[epoch.get(name) for name in EPOCH_METRICS] for epoch in record.epochs])
-        equals = self.equals[metrics]
+        trial, equals = Trial.of(record), self.equals[metrics]
         found = []
         for other in equals:
-            key = only_difference(other, record)
+            key = only_difference(other, trial)
             if key is not None and key not in self.named:
                 self.named.add(key)
-                values = value_of(other, key), value_of(record, key)
-                found.append(Alarm(key, values, (other.trial_id, record.trial_id)))
+                values = other.value_of(key), trial.value_of(key)
+                found.append(Alarm(key, values, (other.trial_id, trial.trial_id)))
         if len(equals) < MAX_EQUALS:
-            equals.append(record)
+            equals.append(trial)
         return found
 
 
-def only_difference(first: Record, second: Record) -> str | None:
+def only_difference(first: Trial, second: Trial) -> str | None:
     """The one field in which the configs differ; None if there are none or several."""
     if first.data_fingerprint != second.data_fingerprint:
         return None
-    keys = [key for key, value in second.config.items() if first.config.get(key) != value]
+    pairs = zip(CONFIG_COLUMNS, first.values, second.values, strict=True)
+    keys = [key for key, one, other in pairs if one != other]
     return ", ".join(keys) if len(keys) == 1 or (keys and FRACTIONS.issuperset(keys)) else None
-
-
-def value_of(record: Record, key: str) -> str:
-    """`0.9`, or `0.6, 0.3` where the key names several fields."""
-    return ", ".join(str(record.config[name]) for name in key.split(", "))

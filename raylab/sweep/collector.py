@@ -34,6 +34,8 @@ from raylab.sweep.shelf import Shelf
 from raylab.training.epoch import EpochRow
 
 EPOCH_COLUMNS = tuple(EpochRow.__annotations__)
+FORGOTTEN = {"forgotten": True}
+"""In place of a report: of a trial without any, Tune would print a line."""
 
 
 @dataclass(slots=True)
@@ -79,7 +81,12 @@ class Collector(Callback):
         self.git_sha, self.environment_id = git_sha(), environment_id
         self.dead_axes = DeadAxes()
         self.running: dict[str, Running] = {}
-        self.records: list[Record] = []
+        self.ended: list[str] = []
+        """The trials of this run in the order in which they ended."""
+        self.first: list[Record] = []
+        """Their first few records: all are in the results, and would fill the driver."""
+        self.resources: Any = None
+        """What a trial asks of Ray, the same for all."""
         self.shelf = Shelf(results, keep, metric, queue.needed)
         self.timeout_s = timeout_s
         self.may_be_hopeless = True
@@ -211,7 +218,8 @@ class Collector(Callback):
         """Write how the trial ended, and tell the queue and the view."""
         running = self.running.pop(identity)
         release_group(running)
-        forget_reports(running.trial)
+        self.resources = self.resources or running.trial.placement_group_factory
+        forget(running.trial, self.resources)
         with self.writing():
             record = self.written(running, status)
             self.queue.ended(identity, record.outcome(self.metric))
@@ -219,7 +227,7 @@ class Collector(Callback):
             self.shelf.clear()
             self.view.ended(record)
             self.sound_alarm(record)
-            self.stop_if_hopeless()
+            self.stop_if_hopeless(record)
 
     def written(self, running: Running, status: Status) -> Record:
         """The record, kept for good."""
@@ -240,15 +248,17 @@ class Collector(Callback):
             **running.facts,
         )
         self.results.add(record)
-        self.records.append(record)
+        self.ended.append(record.trial_id)
         return record
 
-    def stop_if_hopeless(self) -> None:
+    def stop_if_hopeless(self, record: Record) -> None:
         """Start nothing more when all that ended so far failed of one cause."""
         if not self.may_be_hopeless or self.advice:
             return
-        self.may_be_hopeless = self.records[-1].status == "failed"
-        cause = one_cause(self.records[:MAX_FAILED_FROM_START])
+        self.may_be_hopeless = record.status == "failed"
+        if len(self.first) < MAX_FAILED_FROM_START:
+            self.first.append(record)
+        cause = one_cause(self.first)
         if cause is not None:
             self.advice = (
                 f"the first {MAX_FAILED_FROM_START} trials failed of one cause, and no more were "
@@ -263,15 +273,18 @@ class Collector(Callback):
             self.view.note(str(alarm))
 
 
-def forget_reports(trial: Any) -> None:
-    """Empty what Tune keeps of an ended trial: its config twice, and tables that nobody asks for.
+def forget(trial: Any, resources: Any) -> None:
+    """Empty what Tune keeps of an ended trial: its config in three forms, its reports, tables that
+    nobody asks for, and the `resources` that are every trial's own copy of the same.
 
-    Together they are 60 kB, so that thousands of trials would fill the driver.
+    Together they are 65 kB, so that thousands of trials would fill the driver.
     """
     trial.config.pop("config", None)
     trial.evaluated_params.clear()
+    trial.experiment_tag = ""
+    trial.placement_group_factory = resources
     known = trial.run_metadata
-    known.last_result.pop("config", None)  # it must not be empty: Tune would print a line
+    known.last_result = FORGOTTEN
     known.metric_analysis.clear()
     known.metric_n_steps.clear()
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
@@ -165,8 +165,12 @@ class Sweeping:
             interrupted = True
         finally:
             self.results.flush()
-        records = (*reused.values(), *collector.records)
-        return Outcomes(records, interrupted, collector.advice)
+        return Outcomes(self.records_of((*reused, *collector.ended)), interrupted, collector.advice)
+
+    def records_of(self, identities: Iterable[str]) -> tuple[Record, ...]:
+        """The trials' records, as the results keep them."""
+        known = {record.trial_id: record for record in self.results.records()}
+        return tuple(known[identity] for identity in identities if identity in known)
 
     def collector(self, queue: TrialQueue) -> Collector:
         """The writer of records, which knows what earlier runs kept."""
