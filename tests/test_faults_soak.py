@@ -10,8 +10,8 @@ from faults import Run, board_of, write_grid
 
 NUM_TRIALS = int(os.environ.get("RAYLAB_TEST_SOAK", "400"))
 GROWTH = 1.05
-DRIVER_MB_PER_TRIAL = 0.07
-"""Tune and the records of a sweep remember 0.025 of 2,000; with Tune's own tables it was 0.09."""
+DRIVER_GROWTH = 1.07
+"""1.04 over 2,000 trials; a shorter sweep has still to fill the pools of Arrow and Ray."""
 
 
 def resident_mb(pid: int) -> float:
@@ -53,7 +53,7 @@ def test_memory_and_open_files_stay_flat_over_thousands_of_trials(tmp_path: Path
     second, last = (np.nanmedian(table[quarter == q, 1:], axis=0) for q in (1, 3))
     for name, row in (("second", second), ("last", last)):
         print(f"{name} quarter: driver {row[0]:.0f} MB, trial {row[1]:.0f} MB, files {row[2:]}")
-    assert last[0] - second[0] <= DRIVER_MB_PER_TRIAL * NUM_TRIALS / 2
+    assert last[0] <= DRIVER_GROWTH * second[0]
     assert last[1] <= GROWTH * second[1]
     assert (last[2:] <= second[2:] + 3).all()
     run.check_nothing_is_left()

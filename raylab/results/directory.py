@@ -82,13 +82,18 @@ class ResultsDirectory:
         if self._is_gathered and self.folder.exists(LEADERBOARD):
             return
         started_s = self._clock()
-        self.folder.write_table(EPOCHS, self.epochs())
-        board = self.leaderboard()
-        self.folder.write_table(LEADERBOARD, board.sort_by(_IN_ORDER_OF_START))
+        self._num_gathered, self._num_late = self._gather(), 0
+        pa.default_memory_pool().release_unused()  # else every gathering leaves some behind
         self._is_gathered = True
-        self._num_gathered, self._num_late = board.num_rows, 0
         ended_s = self._clock()
         self._next_gather_s = ended_s + (ended_s - started_s) * (1 / GATHER_TIME_FRAC - 1)
+
+    def _gather(self) -> int:
+        """Both tables written anew; the number of trials in them."""
+        self.folder.write_table(EPOCHS, self.epochs())
+        board = self.leaderboard().sort_by(_IN_ORDER_OF_START)
+        self.folder.write_table(LEADERBOARD, board)
+        return int(board.num_rows)
 
     def records(self) -> tuple[Record, ...]:
         """Every record that is there; a damaged one is passed over with a warning."""

@@ -85,8 +85,8 @@ class Collector(Callback):
         """The trials of this run in the order in which they ended."""
         self.first: list[Record] = []
         """Their first few records: all are in the results, and would fill the driver."""
-        self.resources: Any = None
-        """What a trial asks of Ray, the same for all."""
+        self.forgotten: Any = None
+        """The first of Tune's trials that ended."""
         self.shelf = Shelf(results, keep, metric, queue.needed)
         self.timeout_s = timeout_s
         self.may_be_hopeless = True
@@ -218,10 +218,13 @@ class Collector(Callback):
         """Write how the trial ended, and tell the queue and the view."""
         running = self.running.pop(identity)
         release_group(running)
-        self.resources = self.resources or running.trial.placement_group_factory
-        forget(running.trial, self.resources)
+        forget(running.trial)
+        if status != "failed":  # of these Tune still writes down the error
+            self.forgotten = self.forgotten or running.trial
+            share(running.trial, self.forgotten)
         with self.writing():
             record = self.written(running, status)
+            self.ended.append(identity)
             self.queue.ended(identity, record.outcome(self.metric))
             self.shelf.put(record)
             self.shelf.clear()
@@ -248,7 +251,6 @@ class Collector(Callback):
             **running.facts,
         )
         self.results.add(record)
-        self.ended.append(record.trial_id)
         return record
 
     def stop_if_hopeless(self, record: Record) -> None:
@@ -273,22 +275,26 @@ class Collector(Callback):
             self.view.note(str(alarm))
 
 
-def forget(trial: Any, resources: Any) -> None:
+def forget(trial: Any) -> None:
     """Empty what Tune keeps of an ended trial: its config in three forms, its reports, tables that
-    nobody asks for, the `resources` that are every trial's own copy of the same, and a reference
-    for which Ray remembers a whole task.
+    nobody asks for, and a reference for which Ray remembers a whole task.
 
     Together they are 70 kB, so that thousands of trials would fill the driver.
     """
     trial.config.pop("config", None)
     trial.evaluated_params.clear()
     trial.experiment_tag = ""
-    trial.placement_group_factory = resources
     trial._default_result_or_future = None
     known = trial.run_metadata
     known.last_result = FORGOTTEN
     known.metric_analysis.clear()
     known.metric_n_steps.clear()
+
+
+def share(trial: Any, other: Any) -> None:
+    """Let two ended trials of Tune have what is alike in them only once."""
+    trial.placement_group_factory = other.placement_group_factory
+    trial.run_metadata = other.run_metadata
 
 
 def release_group(running: Running) -> None:
