@@ -94,9 +94,17 @@ def test_clean_labels_and_a_weak_model_on_few_images_accuse_no_class(seed):
     assert "are labelled" not in told
 
 
+@pytest.mark.parametrize(("strength", "seed"), [(1.2, 1), (1.2, 13), (1.2, 21), (1.7, 11)])
+def test_the_noise_that_a_fit_finds_in_none_is_no_reason_to_doubt_one_label(strength, seed):
+    """Draws in which the bootstrap alone would."""
+    _, labels, probs = planted(symmetric(0.0), num=141, strength=strength, seed=seed)
+    assert "least reliable" not in sentences_about_labels(labels, probs)
+
+
 def test_a_swapped_pair_that_is_there_is_accused():
     _, labels, probs = planted(one_pair(0.4), num=4000)
     told = sentences_about_labels(labels, probs)
+    assert "The label surprise is the least reliable" in told
     assert "% of the labels are wrong" in told
     assert "faces that show fear are labelled surprise" in told
 

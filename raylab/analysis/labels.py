@@ -39,6 +39,7 @@ class LabelQuality:
     wrong_per_class: Array
     """(K,) share of wrong labels among the images that carry the label."""
     wrong_per_class_low: Array
+    """Bootstrap, and below also by one image per entry of the class's column, as `rate_low`."""
     wrong_per_class_high: Array
     cleanlab_rate: float
     """cleanlab's confident-joint estimate, which counts a weak model's mistakes as noise."""
@@ -79,17 +80,19 @@ def estimate_quality(seen: OutOfSample) -> LabelQuality:
     """Noise, ceiling and suspects; needs `enough_images`."""
     probs, labels = seen.probs, seen.labels
     fit = fit_noise(probs, labels)
-    per_class = wrong_per_class(fit.right, labels, probs.shape[1])
+    num_classes = probs.shape[1]
+    per_class = wrong_per_class(fit.right, labels, num_classes)
     low, high = basic_interval(np.append(per_class, fit.rate), bootstrap_rates(labels, fit))
     guess = probs.argmax(axis=1)
     found_in_none = fit.matrix.size / len(labels)
+    counts = np.maximum(np.bincount(labels, minlength=num_classes), 1)
     return LabelQuality(
         fit=fit,
         rate=fit.rate,
         rate_low=max(0.0, fit.rate - math.hypot(fit.rate - low[-1], fit.doubt) - found_in_none),
         rate_high=min(1.0, fit.rate + math.hypot(high[-1] - fit.rate, fit.doubt)),
         wrong_per_class=per_class,
-        wrong_per_class_low=low[:-1],
+        wrong_per_class_low=np.clip(low[:-1] - num_classes / counts, 0, 1),
         wrong_per_class_high=high[:-1],
         cleanlab_rate=float(1 - np.trace(estimate_joint(labels, probs))),
         true_accuracy=float(fit.clean[np.arange(len(labels)), guess].mean()),

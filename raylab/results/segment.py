@@ -1,4 +1,4 @@
-"""From hundreds of records to one table from which columns, epochs or the records come back fast."""
+"""From many records to one table from which columns, epochs or the records come back fast."""
 
 import json
 from collections.abc import Iterable
