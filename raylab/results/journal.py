@@ -23,7 +23,7 @@ _NUM_THREADS = 16  # small files on an object store cost waiting, not work
 class Journal:
     """Every record, first as a small file of its own, then in a segment of hundreds.
 
-    `records/<trial_id>.json` appears the moment a trial ends. SEGMENT_RECORDS of them are written
+    `records/<trial_id>.json` appears the moment a trial ends. Hundreds of them are written once
     more as `records/segment-<number>.parquet`, and only then deleted. Files appear whole and are
     never renamed or appended to, as an object store wants it, and the process may be killed between
     any two of these steps: a small file is always as new as any segment, a later segment as an
