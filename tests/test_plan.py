@@ -1,11 +1,15 @@
 """What a sweep would run on its source, before anything starts."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from raylab.config.builder import FINISHED
+from raylab.config.expand import assignments, config_from, replicas
 from raylab.config.grid import read_grid
 from raylab.config.identity import family_id
+from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
 from raylab.images.source import Source, scan
 from raylab.results.directory import ResultsDirectory
@@ -104,3 +108,36 @@ def test_an_axis_that_the_source_overrules_is_refused(tmp_path: Path, given: Sou
 def test_a_pattern_without_a_match_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="matches none of 100 paths"):
         plan_of(tmp_path, scan("toy:num=100"), "trial: {split.group_pattern: 'S[0-9]{9}'}")
+
+
+class Asked:
+    """A config that remembers which of its fields were asked for."""
+
+    def __init__(self, config: TrialConfig) -> None:
+        self.config, self.names = config, set[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        self.names.add(name)
+        return getattr(self.config, name)
+
+
+def test_what_finishes_a_config_is_the_same_for_trials_alike_in_few_fields(tmp_path: Path) -> None:
+    """Trials of a grid that are alike in these fields are finished once for all of them."""
+    (tmp_path / "x.parquet").write_bytes(b"x")
+    text = (
+        "axes: {lr: [0.1, 0.2], drop_suspects: ['', x.parquet], model: [resnet18, vgg19_bn], "
+        "pretrained: [false, true], split.train: [0.7, 0.8]}\nseeds: [0, 1]"
+    )
+    plan = plan_of(tmp_path, scan("toy:num=100"), text)
+    points = [run for point in assignments(plan.sweep) for run in replicas(plan.sweep, point)]
+    asked = [Asked(config_from(plan.sweep, *point)) for point in points]
+    finished = [plan.finish(cast(TrialConfig, each)) for each in asked]
+    assert list(plan.configs()) == finished
+    assert set().union(*(each.names for each in asked)) - {"model_copy"} <= FINISHED
+    changed = {
+        name
+        for each, config in zip(asked, finished, strict=True)
+        for name, value in config
+        if value != getattr(each.config, name)
+    }
+    assert changed == {"split", "drop_suspects_digest", "interpolation"} <= FINISHED

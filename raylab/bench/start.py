@@ -14,7 +14,7 @@ from raylab.errors import CannotFinish
 
 HELP, PLAN, FLAT = at_most(0.3), at_most(3), at_most(1.2)
 BOARD_100K, BOARD_1M, INCREMENT = at_most(2), at_most(15), at_most(1.3)
-NUM_PLANNED, NUM_PLANNED_SMALL = 100_000, 1000
+NUM_PLANNED, NUM_PLANNED_SMALL, NUM_FACES = 100_000, 1000, 140
 MIB = 2**20
 
 
@@ -48,7 +48,13 @@ def plans(stage: Stage) -> list[Row]:
     name = f"raylab plan of {NUM_PLANNED:,} trials"
     memory = f"peak memory over that of a plan of {NUM_PLANNED_SMALL:,}"
     return [
-        repeated(name, seconds, "s", PLAN, "subprocess; toy faces"),
+        repeated(
+            name,
+            seconds,
+            "s",
+            PLAN,
+            f"subprocess; {NUM_FACES} toy faces, so that the grid is what is planned",
+        ),
         compared(
             f"{name}, memory", peaks[NUM_PLANNED], peaks[NUM_PLANNED_SMALL], "MiB", FLAT, memory
         ),
@@ -61,7 +67,7 @@ def grid_of(place: Path, num: int) -> Path:
     seeds = ", ".join(map(str, range(100)))
     path = place / f"plan-{num}.yaml"
     path.write_text(
-        f"name: plan-{num}\ndata: toy\ntrial: {{model: cnn}}\n"
+        f"name: plan-{num}\ndata: toy:num={NUM_FACES}\ntrial: {{model: cnn}}\n"
         f"axes: {{lr: [{rates}]}}\nseeds: [{seeds}]\n"
     )
     return path

@@ -1,8 +1,14 @@
 """From configs, seen one by one, to the names of the fields in which they differ."""
 
 from collections.abc import Iterable
+from itertools import compress
+from operator import is_not, itemgetter
+from typing import Any
 
 from raylab.config.trial import SplitConfig, TrialConfig
+
+_NAMES = tuple(TrialConfig.model_fields)
+_values = itemgetter(*_NAMES)
 
 
 class Differences:
@@ -10,18 +16,20 @@ class Differences:
 
     def __init__(self) -> None:
         self._first: TrialConfig | None = None
+        self._values: tuple[Any, ...] = ()
         self._differing: set[str] = set()
 
     def note(self, config: TrialConfig) -> None:
         """See one more config; cheap, since most of its values are the first one's own objects."""
         if self._first is None:
-            self._first = config
-        first = self._first.__dict__
-        for name, value in config.__dict__.items():
-            if value is first[name] or name in self._differing or value == first[name]:
+            self._first, self._values = config, _values(vars(config))
+        values = _values(vars(config))
+        for name in compress(_NAMES, map(is_not, values, self._values)):
+            value, before = getattr(config, name), getattr(self._first, name)
+            if name in self._differing or value == before:
                 continue
             if isinstance(value, SplitConfig):
-                parts = zip(value, first[name], strict=True)
+                parts = zip(value, before, strict=True)
                 self._differing |= {f"{name}.{part}" for (part, a), (_, b) in parts if a != b}
             else:
                 self._differing.add(name)

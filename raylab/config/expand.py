@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from raylab.config.builder import ConfigBuilder, memo_of, plain
+from raylab.config.builder import ConfigBuilder, Finish, memo_of, plain
 from raylab.config.fields import coerce, overlay, root, value_at
 from raylab.config.sweep import Distribution, SweepConfig
 from raylab.config.trial import MAX_FOLDS, SplitConfig, TrialConfig
@@ -124,14 +124,14 @@ def decisive(sweep: SweepConfig) -> SweepConfig:
     return _with_axes(sweep, lambda key: root(key) in names)
 
 
-def builder(sweep: SweepConfig) -> ConfigBuilder:
-    """`config_from` for very many points of the sweep."""
-    return ConfigBuilder(sweep.trial, _settable(sweep))
+def builder(sweep: SweepConfig, finish: Finish | None = None) -> ConfigBuilder:
+    """`finish` of `config_from` for very many points of the sweep."""
+    return ConfigBuilder(sweep.trial, _settable(sweep), finish)
 
 
-def expand(sweep: SweepConfig) -> Iterator[TrialConfig]:
-    """The trials of a grid search, seeds and folds innermost."""
-    is_excluded, build = exclusion(sweep), builder(sweep)
+def expand(sweep: SweepConfig, finish: Finish | None = None) -> Iterator[TrialConfig]:
+    """The trials of a grid search, each finished, seeds and folds innermost."""
+    is_excluded, build = exclusion(sweep), builder(sweep, finish)
     for point in assignments(sweep):
         for each, seed in replicas(sweep, point):
             if not is_excluded(each, seed):

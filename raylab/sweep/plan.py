@@ -7,6 +7,7 @@ from functools import cache, cached_property, partial
 from itertools import islice, product, starmap
 from typing import Any
 
+from raylab.config.builder import Finish
 from raylab.config.differences import Differences
 from raylab.config.expand import (
     builder,
@@ -92,14 +93,14 @@ class Plan:
         """
         kind = self.sweep.search.kind
         if kind == "grid":
-            found = expand(self.sweep)
+            found = expand(self.sweep, self.finish)
         elif kind == "random":
-            found = random_configs(self.sweep)
+            found = random_configs(self.sweep, self.finish)
         elif kind == "pbt":
             found = self.population(done or {}).configs()
         else:
             found = iter(())
-        return map(self.finish, islice(found, self.sweep.budget.trials))
+        return islice(found, self.sweep.budget.trials)
 
     def population(self, done: Mapping[str, Record]) -> Population:
         """A population's first generation, with what `done` knows of it and of the next ones."""
@@ -301,9 +302,9 @@ def fixed(axis: tuple[Any, ...] | Distribution) -> bool:
     return isinstance(axis, tuple) and len(axis) == 1
 
 
-def random_configs(sweep: SweepConfig) -> Iterator[TrialConfig]:
+def random_configs(sweep: SweepConfig, finish: Finish) -> Iterator[TrialConfig]:
     """The draws of a random search, each with every seed and fold."""
-    build = builder(sweep)
+    build = builder(sweep, finish)
     for index in range(sweep.search.num_trials or 0):
         for point, seed in replicas(sweep, sample(sweep, index)):
             yield build(point, seed)
