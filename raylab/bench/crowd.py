@@ -13,7 +13,14 @@ from typing import Any
 import ray
 
 from raylab.bench.stage import Stage
-from raylab.bench.trials import CPU_ONLY, SteppedSweeping, plan_of, run_steps, sweep_of
+from raylab.bench.trials import (
+    CPU_ONLY,
+    FILLER_SEED,
+    SteppedSweeping,
+    plan_of,
+    run_steps,
+    sweep_of,
+)
 from raylab.bench.waiting import wait
 from raylab.bench.watch import wall
 from raylab.sweep.cluster import capacity_now, connected, quiet_ray
@@ -39,6 +46,7 @@ class WaitingSweeping(SteppedSweeping):
         facts = {"num_train": 100, "num_val": 20, "num_workers": 1, "device": "none"}
         return {
             "epoch_s": self.epoch_s,
+            "filler_seed": FILLER_SEED,
             "rows": [{**each, **facts} for each in rows],
             "folder": self.folder,
             "num_slots": self.num_slots,

@@ -49,7 +49,7 @@ MEASUREMENTS = (
     Measurement("documented", documented.measure),
     Measurement("launch", launch.measure, in_quick=True),
     Measurement("sweep", sweep.measure, in_quick=True),
-    Measurement("group", group.measure, in_quick=True),
+    Measurement("group", group.measure),
     Measurement("prepare", prepare.measure, in_quick=True),
     Measurement("memory", memory.measure, in_quick=True),
     Measurement("precision", precision.measure),

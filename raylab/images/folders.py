@@ -60,7 +60,7 @@ def hint_for(location: str) -> str:
 
 def is_image_name(name: str) -> bool:
     """By suffix only: whether the content is an image is the decoder's to say."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def is_junk(part: str) -> bool:

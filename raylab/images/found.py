@@ -3,9 +3,9 @@
 import functools
 import hashlib
 import os
+import stat
 import unicodedata
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import quote, unquote
 
 from raylab.images.boxes import Box
@@ -53,9 +53,10 @@ def is_uri(location: str) -> bool:
 def read_content(file: str) -> bytes:
     """All bytes of a local path or URI; OSError where that fails."""
     if not is_uri(file):
-        if os.path.exists(file) and not os.path.isfile(file):  # a pipe or /dev/zero has no end
+        if not stat.S_ISREG(os.stat(file).st_mode):  # a pipe or /dev/zero has no end
             raise OSError("it is no regular file")
-        return Path(file).read_bytes()
+        with open(file, "rb", buffering=0) as opened:
+            return opened.readall()
     base, mark, options = file.partition("?")  # s3://bucket/key?region=…
     parent, _, name = base.rpartition("/")
     return _folder(parent + mark + options).read_bytes(unquote(name))

@@ -50,7 +50,9 @@ RAY_SWITCHES = {
 # Of a Ray on this machine alone. After a kill -9 of raylab its agents would look for the head for a
 # minute; a laptop that slept, or is busy, would give up its only node for missed heartbeats; and
 # no cloud takes it away with a notice, for which each worker group would start a watching process.
+# The first processes import what decodes images while the sweep still gets ready.
 LOCAL_SWITCHES = {
+    "RAY_preload_python_modules": "raylab.images.parts,pandas",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
     "RAY_health_check_failure_threshold": "100",
