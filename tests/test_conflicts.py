@@ -47,4 +47,5 @@ def test_one_line_tells_what_becomes_of_the_copies() -> None:
         "3 images in 1 groups with conflicting labels left out"
     )
     assert one_line(found, left_out=False).endswith("labels kept")
+    assert "2 duplicate groups; " in one_line(found, as_given=True)
     assert one_line(find(table([("x", "sad"), ("y", "fear")]))) == "2 distinct of 2 images"

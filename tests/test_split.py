@@ -387,6 +387,7 @@ def test_remarks_tell_of_copies_and_groups_and_else_nothing():
         "2 groups over 3 of 4 images (group column); 1 groups stand in more than one given split"
     )
     assert remarks(images, [SplitConfig(conflicts="keep")])[0].endswith("labels kept")
+    assert "kept on one side" not in remarks(images, [SplitConfig(strategy="given")])[0]
     by_path = with_paths(images, ["S1/0", "S1/1", "S2/0", "x"])
     line = remarks(by_path, [SplitConfig(group_pattern=r"^S\d")])[1]
     assert line == r"2 groups over 3 of 4 images (split.group_pattern ^S\d)"

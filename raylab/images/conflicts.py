@@ -63,11 +63,14 @@ def find(images: pa.Table) -> Findings:
     )
 
 
-def one_line(findings: Findings, left_out: bool = True) -> str:
-    """The findings as a sweep shows them; `left_out`: whether it leaves conflicting images out."""
+def one_line(findings: Findings, left_out: bool = True, as_given: bool = False) -> str:
+    """The findings as a sweep shows them; `left_out`: whether it leaves conflicting images out;
+    `as_given`: whether copies stay on the sides that the source gives them.
+    """
     parts = [f"{findings.num_distinct:,} distinct of {findings.num_images:,} images"]
     if findings.num_duplicate_groups:
-        parts.append(f"{findings.num_duplicate_groups:,} duplicate groups kept on one side")
+        fate = "" if as_given else " kept on one side"
+        parts.append(f"{findings.num_duplicate_groups:,} duplicate groups{fate}")
     if findings.num_conflicting_groups:
         fate = "left out" if left_out else "kept"
         parts.append(

@@ -99,7 +99,9 @@ def remarks(images: pa.Table, splits: Iterable[SplitConfig]) -> list[str]:
     findings = find(images)
     lines = []
     if findings.num_duplicate_groups:
-        lines.append(one_line(findings, any(split.conflicts == "drop" for split in wanted)))
+        left_out = any(split.conflicts == "drop" for split in wanted)
+        as_given = any(split.strategy == "given" for split in wanted)
+        lines.append(one_line(findings, left_out, as_given))
     patterns = dict.fromkeys(split.group_pattern for split in wanted)
     lines += [describe_groups(images, pattern) for pattern in patterns]
     return [line for line in lines if line]
