@@ -50,7 +50,7 @@ def half_written(folder: Path) -> list[Path]:
 
 
 def states(results: Path) -> list[Path]:
-    return list((results / "scratch").rglob("state.pt"))
+    return list((results / "states").glob("*.pt"))
 
 
 def wait_for_moment(moment: str, run: Run, results: Path, draw: random.Random) -> None:

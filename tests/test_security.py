@@ -59,23 +59,21 @@ def test_nothing_in_raylab_unpickles() -> None:
 
 @pytest.mark.slow
 def test_pickles_planted_while_a_sweep_runs_are_not_executed(tmp_path: Path) -> None:
-    """Over all that Tune keeps in the results, while a trial is killed and taken up again."""
+    """Over all that Tune and a trial keep in the results, while it is killed and taken up again."""
     grid = write_grid(tmp_path, "axes: {lr: [1.0e-3]}\n")
     often = {"RAYLAB_CHECKPOINT_EVERY_S": "0.2"}
     run = Run(tmp_path, "sweep", grid, "--results", "r", "--set", "trial.epochs=300", **often)
-    scratch, trap = tmp_path / "r" / "scratch", pickle.dumps(Trap(tmp_path / "sprung"))
-    assert run.until(lambda: list(scratch.rglob("state.pt"))), run.story
+    kept, trap = tmp_path / "r", pickle.dumps(Trap(tmp_path / "sprung"))
+    assert run.until(lambda: list((kept / "states").glob("*.pt"))), run.story
     os.kill(run.trial_pids()[0], 9)
     deadline, planted = time.monotonic() + 30, 0
     while time.monotonic() < deadline and run.process.poll() is None:
-        for folder, _, names in os.walk(scratch):  # passes over what Tune has just thrown away
-            wanted = {name for name in names if name.endswith((".pkl", "state.pt"))}
-            if Path(folder).name.startswith("checkpoint_"):
-                wanted.add("_dict_checkpoint.pkl")
+        for folder, _, names in os.walk(kept):  # passes over what Tune has just thrown away
+            wanted = {name for name in names if name.endswith((".pkl", ".pt"))}
             for name in wanted:
                 with contextlib.suppress(FileNotFoundError):
                     Path(folder, name).write_bytes(trap)
-                    planted += name == "state.pt"
+                    planted += name.endswith(".pt")
         time.sleep(0.02)
     run.wait()
     assert planted

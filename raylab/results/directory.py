@@ -147,6 +147,26 @@ class ResultsDirectory:
         """Removes the trial's checkpoint; its record and its predictions stay."""
         self.folder.delete(f"checkpoints/{trial_id}")
 
+    def write_state(self, trial_id: str, content: bytes | memoryview) -> None:
+        """What the trial goes on from, should it not come to its end, in place of what it was."""
+        self.folder.write_bytes(f"states/{trial_id}.pt", content)
+
+    def state(self, trial_id: str) -> bytes | None:
+        """What `write_state` kept; None where the trial begins anew."""
+        try:
+            return self.folder.read_bytes(f"states/{trial_id}.pt")
+        except FileNotFoundError:
+            return None
+
+    def state_ids(self) -> frozenset[str]:
+        """The trials that can go on."""
+        names = self.folder.names("states/")
+        return frozenset(name.removeprefix("states/").removesuffix(".pt") for name in names)
+
+    def delete_state(self, trial_id: str) -> None:
+        """The trial has ended, or is to begin anew."""
+        self.folder.delete(f"states/{trial_id}.pt")
+
     def write_log(self, trial_id: str, text: str) -> str:
         """Keeps what a failed trial had to say; the path or URI where it can be read."""
         self.folder.write_bytes(f"logs/{trial_id}.log", text.encode())

@@ -66,7 +66,7 @@ class Record:
     train_images_per_s: float | None = None
     num_workers: int = 1
     num_restarts: int = 0
-    """How often it went on, or began anew, after its process or its node was lost."""
+    """How often it went on, or began anew, after its process, its node or the sweep was lost."""
     device: str = "cpu"
     precision: str | None = None
     """In which the convolutions were computed: float32, bfloat16 or float16."""

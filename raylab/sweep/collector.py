@@ -54,6 +54,10 @@ class Running:
     heard_s: float = 0.0
     """When it last showed that it goes on."""
     num_restarts: int = 0
+    earlier_s: float = 0.0
+    """What its epochs took before the sweep was interrupted."""
+    has_state: bool = False
+    """Whether its results keep what it would go on from."""
     num_own_failures: int = 0
     """Restarts that were not a lost node's fault."""
     placement_group: str | None = None
@@ -129,6 +133,10 @@ class Collector(Callback):
             running.error_kind, running.error = result["error_kind"], result["error"]
             return
         row = {name: result[name] for name in EPOCH_COLUMNS}
+        if result.get("is_replayed"):
+            running.num_restarts += not running.epochs
+            running.earlier_s += row["seconds"]
+        running.has_state = result.get("has_state", False)
         running.epochs[row["epoch"]] = row
         facts = ("num_train", "num_val", "num_workers", "device")
         running.facts = {name: result[name] for name in facts if name in result}
@@ -145,7 +153,7 @@ class Collector(Callback):
             self.record(trial.config["trial_id"], "pruned")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Another try: from the last checkpoint, after a pause, unless there were enough."""
+        """Another try: from its last state, after a pause, unless there were enough."""
         self.on_trial_start(iteration, trials, trial)
         running, story = self.running[trial.config["trial_id"]], last_story(trial)
         release_group(running)
@@ -224,6 +232,8 @@ class Collector(Callback):
             share(running.trial, self.forgotten)
         with self.writing():
             record = self.written(running, status)
+            if running.has_state:
+                self.results.delete_state(identity)
             self.ended.append(identity)
             self.queue.ended(identity, record.outcome(self.metric))
             self.shelf.put(record)
@@ -242,7 +252,7 @@ class Collector(Callback):
             status=status,
             metric=self.metric,
             started_at=running.started_at.isoformat(timespec="milliseconds"),
-            seconds=time.monotonic() - running.started_s,
+            seconds=running.earlier_s + time.monotonic() - running.started_s,
             git_sha=self.git_sha,
             environment_id=self.environment_id,
             error_kind=running.error_kind,

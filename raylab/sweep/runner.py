@@ -82,7 +82,7 @@ def run_sweep(sweep: SweepConfig, options: Options) -> Outcomes:
     """Run what is not finished yet and bring everything together in the results directory.
 
     Raises Refused for a sweep that cannot begin, CannotFinish for one that Ray gave up.
-    Ctrl-C ends it at once with all finished trials kept.
+    Ctrl-C ends it at once with all finished trials kept, and what the others go on from.
     """
     check_loggers(sweep)
     results = ResultsDirectory(options.results)
@@ -142,6 +142,9 @@ class Sweeping:
         configs = self.plan.configs(reusable)
         planned = {self.plan.identify(config): config.epochs for config in configs}
         reused = {identity: reusable[identity] for identity in planned if identity in reusable}
+        for identity in self.results.state_ids():
+            if self.options.fresh or identity in reused:  # a kill between record and state
+                self.results.delete_state(identity)
 
         def recorded(identity: str) -> tuple[bool, Outcome]:
             record = reusable.get(identity)
@@ -351,7 +354,6 @@ class Sweeping:
                 storage_filesystem=filesystem,
                 callbacks=[collector],
                 failure_config=ray.tune.FailureConfig(max_failures=-1),  # the collector counts
-                checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
                 verbose=0,
             ),
         )

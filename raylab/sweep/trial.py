@@ -6,15 +6,14 @@ exception would cost the warm actor, and no retry heals a bad value.
 """
 
 import gc
+import io
 import os
-import tempfile
 import time
 import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,13 +27,13 @@ import torch
 from ray.train import WorkerGroupError
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from raylab import __version__
 from raylab.config.sweep import EPOCH_METRICS, metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotWrite
 from raylab.images.mapped import mapped_pixels
 from raylab.images.variant import Format
 from raylab.results.directory import ResultsDirectory
-from raylab.storage import cannot_write
 from raylab.sweep.cluster import Slot
 from raylab.sweep.failures import pause_before
 from raylab.sweep.parents import begun
@@ -55,7 +54,7 @@ from raylab.training.heap import give_back_memory, keep_freed_memory
 from raylab.training.loop import train
 from raylab.training.worker import Collective, TrainingData
 
-# A trial that dies is taken up again from a checkpoint at most this old.
+# A trial that dies, or whose sweep does, is taken up again from a state at most this old.
 CHECKPOINT_EVERY_S = float(os.environ.get("RAYLAB_CHECKPOINT_EVERY_S", "60"))
 
 
@@ -116,6 +115,7 @@ def trainer_for(params: dict[str, Any], shared: Shared) -> ray.train.torch.Torch
     job: dict[str, Any] = {
         "config": params["config"],
         "trial_id": params["trial_id"],
+        "is_restart": bool(params.get("num_restarts")),
         "results": shared.results,
         "metric": shared.metric,
         "keep_weights": shared.keep_weights,
@@ -210,13 +210,16 @@ def train_worker(job: dict[str, Any]) -> None:
     ranks = job["metric"] if job["metric"] in EPOCH_METRICS else "val_accuracy"
     with begun(config, job["results"]) as trained:
         reporter = Reporter(job, shard, trained, collective, best, device)
+        state = reporter.resume_state()
+        if state is not None and not job["is_restart"]:  # another driver heard of its epochs
+            reporter.replay(state["epochs"])
         train(
             trained,
             data,
             device,
             collective,
             reporter.epoch,
-            reporter.resume_state(),
+            state,
             metric=ranks,
             mode=metric_mode(ranks),
             best=best,
@@ -274,7 +277,7 @@ class Reporter:
         self.job, self.shard, self.config = job, shard, config
         self.collective, self.best, self.device = collective, best, device
         self.results = ResultsDirectory(job["results"])
-        self.last_checkpoint_at = time.monotonic()
+        self.last_state_at = time.monotonic()
         self.written_epoch = 0
         num_train = collective.sum_counts(np.array([len(shard.train)], dtype=np.float64))
         self.constants: dict[str, Any] = {
@@ -288,18 +291,24 @@ class Reporter:
             self.constants["placement_group"] = group.id.hex() if group else None
 
     def resume_state(self) -> dict[str, Any] | None:
-        """The state to go on from, where an earlier process of this trial left one.
-
-        A worker group begins anew: Tune restarts it as another group, without its checkpoints.
+        """The state to go on from, where an earlier process of this trial left one, in this sweep
+        or before it was interrupted. A worker group, which keeps none, begins anew.
         """
         if self.collective.world > 1:
             return None
-        checkpoint = ray.tune.get_checkpoint()
-        if checkpoint is None:
+        content = self.results.state(self.job["trial_id"])
+        if content is None:
             return None
-        with checkpoint.as_directory() as folder:
-            state: dict[str, Any] = torch.load(Path(folder) / "state.pt", weights_only=True)
+        state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+        if state.pop("raylab_version") != __version__:  # it may mean something else by it
+            return None
+        self.constants["has_state"] = True
         return state
+
+    def replay(self, rows: list[dict[str, Any]]) -> None:
+        """Report the epochs that ended before the sweep was interrupted; may end as `epoch` may."""
+        for row in rows:
+            ray.tune.report({**row, **self.constants, "is_replayed": True})
 
     def epoch(self, row: EpochRow, state: Callable[[], dict[str, Any]]) -> None:
         """Report one epoch; ends by SystemExit if the scheduler prunes the trial here.
@@ -311,20 +320,20 @@ class Reporter:
             self.write_predictions()
         if is_over and self.job["keep_weights"] and self.collective.rank == 0:
             self.write_weights(row.precision)
-        metrics = {**asdict(row), **self.constants}
         if self.collective.world > 1:
-            ray.train.report(metrics)
-        elif is_over or time.monotonic() - self.last_checkpoint_at < CHECKPOINT_EVERY_S:
-            ray.tune.report(metrics)
-        else:
-            self.last_checkpoint_at = time.monotonic()
-            with tempfile.TemporaryDirectory(prefix="raylab-state-") as folder:
-                write_state(state(), Path(folder))
-                try:
-                    checkpoint = ray.tune.Checkpoint.from_directory(folder)
-                    ray.tune.report(metrics, checkpoint=checkpoint)
-                except OSError as error:  # Ray copies it to the results' storage
-                    raise cannot_write(self.results.location, error) from error
+            ray.train.report({**asdict(row), **self.constants})
+            return
+        if not is_over and time.monotonic() - self.last_state_at >= CHECKPOINT_EVERY_S:
+            self.write_state(state())
+        ray.tune.report({**asdict(row), **self.constants})
+
+    def write_state(self, state: dict[str, Any]) -> None:
+        """What another process of the trial would go on from, on the results' storage."""
+        self.last_state_at = time.monotonic()
+        sink = io.BytesIO()
+        torch.save({"raylab_version": __version__, **state}, sink)
+        self.results.write_state(self.job["trial_id"], sink.getbuffer())
+        self.constants["has_state"] = True
 
     def write_predictions(self) -> None:
         """All workers bring their rows together; rank 0 writes the table."""
@@ -348,14 +357,6 @@ class Reporter:
         named = TrialConfig.model_validate(self.job["config"])
         target = self.results.checkpoint(self.job["trial_id"])
         save_model(target, self.config, classes, self.best.state, precision, named)
-
-
-def write_state(state: dict[str, Any], folder: Path) -> None:
-    """state.pt; CannotWrite where this machine's temporary disk is full."""
-    try:
-        torch.save(state, folder / "state.pt")
-    except (OSError, RuntimeError) as error:  # torch's writer turns the system's error into its own
-        raise cannot_write(str(folder), OSError(str(error))) from error
 
 
 def device_name(device: torch.device) -> str:
