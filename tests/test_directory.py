@@ -141,6 +141,17 @@ def test_checkpoints_are_listed_and_deleted(tmp_path: Path) -> None:
     assert results.checkpoint_ids() == {"def"}
 
 
+def test_a_state_is_kept_in_place_of_the_last_one_until_its_trial_has_ended(tmp_path: Path) -> None:
+    results = ResultsDirectory(tmp_path)
+    assert (results.state("abc"), results.state_ids()) == (None, frozenset())
+    for content in (b"epoch 1", b"epoch 2"):
+        results.write_state("abc", content)
+    assert results.state("abc") == b"epoch 2"
+    assert results.state_ids() == {"abc"}
+    results.delete_state("abc")
+    assert results.state("abc") is None
+
+
 def test_grid_environment_split_and_log_can_be_read_back(tmp_path: Path) -> None:
     results = ResultsDirectory(tmp_path)
     split = pa.table({"image_id": ["a"], "split": ["train"]})

@@ -3,6 +3,7 @@ and what Ctrl-C and SIGTERM leave behind.
 """
 
 import contextlib
+import io
 import itertools
 import os
 import random
@@ -11,7 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
 from faults import Run, assert_learned_the_same, board_of, write_grid
 
 from raylab.config.grid import read_grid
@@ -156,6 +159,35 @@ def test_a_killed_worker_of_two_costs_one_restart(
     assert (row["status"], row["num_restarts"], row["num_epochs"]) == ("complete", 1, 30)
     assert_learned_the_same(tmp_path / "r", undisturbed(grid), "num_restarts")
     run.check_nothing_is_left()
+
+
+@pytest.mark.parametrize("how", ["ctrl_c", "kill"])
+def test_trials_of_an_interrupted_sweep_go_on_and_end_as_ones_that_were_not(
+    tmp_path: Path, undisturbed: Callable[..., Path], how: str
+) -> None:
+    grid, results = write_grid(tmp_path, "axes: {lr: [1.0e-3, 1.0e-4]}\n"), tmp_path / "r"
+    command = ("sweep", grid, "--results", "r", *LONG)
+    first = Run(tmp_path, *command, **OFTEN)
+    assert first.until(lambda: len(states(results)) == 2), first.story
+    if how == "kill":
+        first.kill()
+    else:
+        first.press_ctrl_c()
+        assert first.wait(60) == 130, first.story
+    assert not records(results)
+    held = {path.name: path.read_bytes() for path in states(results)}
+    again = Run(tmp_path, *command)
+    assert again.wait() == 0, again.story
+    board = board_of(results)
+    assert list(board["num_restarts"]) == [1, 1]
+    assert list(board["num_epochs"]) == [150, 150]
+    for name, content in held.items():  # what was told again is what was heard before
+        rows = torch.load(io.BytesIO(content), weights_only=True)["epochs"]
+        epochs = pd.read_parquet(results / "epochs.parquet").query(f"trial_id == '{name[:-3]}'")
+        assert list(epochs["seconds"])[: len(rows)] == [row["seconds"] for row in rows]
+        assert float(board.set_index("trial_id")["seconds"][name[:-3]]) > sum(epochs["seconds"])
+    assert not states(results)
+    assert_learned_the_same(results, undisturbed(grid, LONG[1]), "num_restarts")
 
 
 @pytest.mark.parametrize("how", ["ctrl_c", "ctrl_c_twice", "sigterm"])

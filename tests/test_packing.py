@@ -1,11 +1,16 @@
 """`gpus: auto` packs what memory, the GPU's time and the node's CPUs allow, and no more."""
 
+from pathlib import Path
+
 import pytest
 
+from raylab.config.grid import read_grid
 from raylab.config.sweep import Resources
 from raylab.config.trial import TrialConfig
+from raylab.images.source import scan
 from raylab.sweep.cluster import Capacity
 from raylab.sweep.packing import heaviest, packed_slot, trials_per_gpu, wants_probe
+from raylab.sweep.plan import Plan
 from raylab.training.footprint import Footprint
 
 GB = 10**9
@@ -56,3 +61,15 @@ def test_the_probe_takes_the_largest_config_of_each_model() -> None:
         ("resnet18", 128, 64),
         ("cnn", 128, 64),
     ]
+
+
+def test_no_model_is_left_unprobed(tmp_path: Path) -> None:
+    """A heavy model behind many light ones, or one that a search draws later, sets the packing."""
+    models = ["cnn", "resnet18", "resnet34", "resnet50", "efficientnet_b6"]
+    axes = f"axes: {{model: [{', '.join(models)}], image_size: [48, 64], batch_size: [32, 64]}}"
+    for search in ("grid", "{optuna: {num_trials: 3}}"):
+        (tmp_path / "grid.yaml").write_text(f"data: toy\n{axes}\nsearch: {search}\n")
+        plan = Plan(read_grid(tmp_path / "grid.yaml"), scan("toy:num=100"))
+        found = heaviest(plan.largest())
+        assert sorted(config.model for config in found) == sorted(models)
+        assert {(config.image_size, config.batch_size) for config in found} == {(64, 64)}

@@ -17,6 +17,7 @@ from raylab.results.outline import plan_text
 from raylab.sweep.alone import only
 from raylab.sweep.overview import Question, overview
 from raylab.sweep.plan import Plan
+from raylab.sweep.tally import short_name
 
 
 @pytest.fixture
@@ -141,3 +142,16 @@ def test_what_finishes_a_config_is_the_same_for_trials_alike_in_few_fields(tmp_p
         if value != getattr(each.config, name)
     }
     assert changed == {"split", "drop_suspects_digest", "interpolation"} <= FINISHED
+
+
+def test_a_search_names_its_trials_by_fields_that_a_leaderboard_has(tmp_path: Path) -> None:
+    text = (
+        "axes: {augment.rotate_deg: {uniform: [0, 30]}, split.train: [0.7, 0.8]}\n"
+        "zip: [{model: [cnn, resnet18], drop_rate: [0.1, 0.3]}]\n"
+        "search: {optuna: {num_trials: 2}}"
+    )
+    plan = plan_of(tmp_path, scan("toy:num=100"), text)
+    assert plan.fields == ("model", "drop_rate", "split.train", "augment")
+    assert "augment=rotate_deg=" in short_name(
+        TrialConfig(augment={"rotate_deg": 3.0}).flat(), plan.fields
+    )

@@ -69,6 +69,12 @@ def test_a_step_that_does_not_fit_takes_for_ever(monkeypatch: pytest.MonkeyPatch
     assert precision.step_seconds(CPU, TrialConfig(model="cnn"))(None) == math.inf
 
 
+def test_nothing_is_chosen_where_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = dict.fromkeys(precision.AMP_DTYPES, math.inf)
+    monkeypatch.setattr(precision, "step_seconds", clock(never))
+    assert precision.resolve_amp(TrialConfig(), torch.device("cuda")) is None
+
+
 @pytest.mark.parametrize(("amp", "dtype"), [("none", None), ("bf16", torch.bfloat16)])
 def test_a_named_precision_is_not_probed(
     amp: str, dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch

@@ -72,6 +72,30 @@ def test_nothing_is_given_once_the_budget_is_spent() -> None:
     assert all_of(queue({}, lambda: next(answers))) == ["lr 0.1", "lr 0.01"]
 
 
+class Heard(ListProposer):
+    """Remembers what it was told."""
+
+    def __init__(self, given: Iterator[TrialConfig]) -> None:
+        super().__init__(given)
+        self.told: list[Outcome] = []
+
+    def observe(self, config: TrialConfig, outcome: Outcome) -> None:
+        self.told.append(outcome)
+
+
+def test_a_config_that_is_drawn_again_runs_once_and_each_draw_hears_of_it() -> None:
+    heard = Heard(iter([TrialConfig(lr=lr) for lr in (0.1, 0.1, 0.2, 0.1)]))
+    trials = TrialQueue(
+        heard, lambda c: f"lr {c.lr}", lambda name: (False, None), lambda: True, "val_accuracy"
+    )
+    assert [trials.suggest("x")["trial_id"] for _ in range(2)] == ["lr 0.1", "lr 0.2"]
+    assert heard.told == []
+    trials.ended("lr 0.1", 0.7)
+    assert heard.told == [0.7, 0.7]
+    assert trials.suggest("x") == Searcher.FINISHED
+    assert heard.told == [0.7, 0.7, 0.7]
+
+
 def proposer(sweep: SweepConfig, kept: list[Any]) -> OptunaProposer:
     def remember(assignments: list[dict[str, Any]]) -> None:
         kept[:] = assignments

@@ -8,6 +8,7 @@ import pytest
 
 from raylab.config.identity import trial_id
 from raylab.config.trial import TrialConfig
+from raylab.errors import CannotWrite
 from raylab.results.directory import ResultsDirectory
 from raylab.sweep.collector import Collector
 from raylab.sweep.failures import MAX_LOSSES, MAX_RESTARTS
@@ -87,3 +88,17 @@ def test_the_record_counts_the_restarts(tried: Tried) -> None:
     tried.collector.on_trial_complete(1, [], tried.trial)
     (record,) = tried.results.records()
     assert (record.status, record.num_restarts) == ("failed", 3)
+
+
+def test_storage_that_cannot_be_read_either_ends_the_sweep_with_what_to_do(
+    tried: Tried, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(record: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(tried.results, "add", away)
+    result = {"error_kind": "ValueError", "error": "no such layer"}
+    tried.collector.on_trial_result(1, [], tried.trial, result)
+    tried.collector.on_trial_complete(1, [], tried.trial)
+    with pytest.raises(CannotWrite, match="Input/output error\\nWhat is finished is kept"):
+        tried.collector.on_step_end(1, [])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ import pytest
 import ray
 
 from raylab.config.grid import read_grid
-from raylab.errors import Refused
-from raylab.images.toy import write_folder
+from raylab.errors import CannotFinish, Refused
+from raylab.images.prepare import Variant
+from raylab.images.toy import EMOTIONS, write_folder
 from raylab.results.directory import ResultsDirectory
+from raylab.storage import Folder
 from raylab.sweep.runner import Options, Outcomes, run_sweep
+from raylab.sweep.shards import Images
 
 TINY = """
 name: tiny
@@ -168,7 +172,7 @@ def test_random_search_repeats_its_draws(workplace: Path) -> None:
 
 def test_optuna_runs_every_suggestion_with_every_seed(workplace: Path) -> None:
     text = """
-axes: {lr: {loguniform: [1.0e-4, 1.0e-2]}, augment: [none, flip]}
+axes: {lr: {loguniform: [1.0e-4, 1.0e-2]}, augment.rotate_deg: {uniform: [0, 9]}}
 search: {optuna: {num_trials: 3}}
 seeds: [0, 1]
 """
@@ -179,6 +183,26 @@ seeds: [0, 1]
     assert (board.groupby("family_id")["seed"].nunique() == 2).all()
     again = sweep(workplace, text, "optuna")
     assert {r.trial_id for r in again.records} == set(board["trial_id"])
+
+
+@pytest.mark.parametrize("search", ["grid", "{optuna: {num_trials: 2}}"])
+def test_a_split_that_leaves_a_class_untrained_is_refused(workplace: Path, search: str) -> None:
+    text = (
+        "axes: {lr: [1.0e-3, 1.0e-2], split.train: [0.01], split.val: [0.3], "
+        f"split.strategy: [random]}}\nsearch: {search}\n"
+    )
+    with pytest.raises(Refused, match="no training image of"):
+        sweep(workplace, text, "untrained")
+
+
+def test_images_that_another_pillow_prepared_are_refused(crossed: tuple[Path, Outcomes]) -> None:
+    table = ResultsDirectory(crossed[0]).images()
+    images = Images.of(table, tuple(EMOTIONS), "data")
+    num = int(images.rows.max()) + 1
+    good = Variant("good", 16, 1, Folder("prepared/good"), (), num, num)
+    images.check_rows([good])
+    with pytest.raises(CannotFinish, match=r"prepared/more holds .* another version of Pillow"):
+        images.check_rows([good, replace(good, folder=Folder("prepared/more"), num_ok=num + 1)])
 
 
 @pytest.mark.slow

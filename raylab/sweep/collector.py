@@ -17,6 +17,7 @@ from raylab.errors import CannotWrite
 from raylab.results.directory import ResultsDirectory
 from raylab.results.environment import git_sha
 from raylab.results.record import Record, Status, record_from
+from raylab.storage import cannot_write
 from raylab.sweep.alarm import DeadAxes
 from raylab.sweep.failures import (
     MAX_FAILED_FROM_START,
@@ -193,11 +194,13 @@ class Collector(Callback):
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Whatever cannot be written in here ends the sweep with the step."""
+        """Whatever cannot be written in here, or read for it, ends the sweep with the step."""
         try:
             yield
         except CannotWrite as error:
             self.cannot_write = error
+        except OSError as error:
+            self.cannot_write = cannot_write(self.results.location, error)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """End the processes of trials that showed no progress for too long.

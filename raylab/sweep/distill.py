@@ -82,6 +82,7 @@ def run_distill(options: DistillOptions) -> Taught:
             memory_bytes = image_memory_bytes(sweep.resources, capacity)
             cache = cache_folder(results.location)
             variants = variants_of(map(config_of, records), source, cache, view)
+            images.check_rows(variants.values())
             pixels = loaded(variants, memory_bytes)
             probs = all_say(results, records, pixels, images.rows[train], slot, view)
         mean = np.stack(probs).mean(0, dtype=np.float64).astype(np.float32)

@@ -19,10 +19,10 @@ def run_trial(params: dict[str, Any], shared: "Shared") -> None:
     import_module("raylab.sweep.trial").run_trial(params, shared)
 
 
-def measure_on_gpu(config: TrialConfig, num_classes: int) -> "Footprint":
+def measure_on_gpu(config: TrialConfig, num_classes: int, image_bytes: int) -> "Footprint":
     """`raylab.training.footprint.measure_on_gpu`: a probe, on the GPU that Ray gave it."""
     found: Footprint = import_module("raylab.training.footprint").measure_on_gpu(
-        config, num_classes
+        config, num_classes, image_bytes
     )
     return found
 

@@ -100,6 +100,7 @@ def retrain_and_score(
     with connected(options.address) as capacity:
         configs = [job.config for job in jobs]
         variants = variants_of(configs, source, cache_folder(results.location), view)
+        images.check_rows(variants.values())
         retrained = retrain_all(jobs, images, variants, sweep.resources, capacity, view)
     for job, model in zip(jobs, retrained, strict=True):
         write_model(results.final_model(job.trial_id), job, images.classes, model)

@@ -1,7 +1,7 @@
 """`gpus: auto`: how many trials share one GPU, from a short probe of what one trial takes."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import ray
@@ -10,6 +10,7 @@ from ray.exceptions import RayError
 from raylab.config.sweep import Resources
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
+from raylab.images.variant import Format
 from raylab.sweep.cluster import Capacity, Slot, slot_for
 from raylab.sweep.entry import measure_on_gpu
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:  # a sweep's driver does without torch
 # Trials differ a little from the one that was probed, and memory fragments.
 USABLE_MEMORY_FRAC = 0.85
 MAX_PACKED = 16
-MAX_PROBED = 4
 
 
 def wants_probe(resources: Resources, capacity: Capacity) -> bool:
@@ -49,13 +49,13 @@ def packed_slot(resources: Resources, capacity: Capacity, footprints: list["Foot
 
 
 def heaviest(configs: Iterable[TrialConfig]) -> list[TrialConfig]:
-    """Of each model the config with the most pixels per batch; at most MAX_PROBED of them."""
+    """Of each model the config with the most pixels per batch."""
     most: dict[str, TrialConfig] = {}
     for config in configs:
         known = most.get(config.model)
         if known is None or batch_pixels(config) > batch_pixels(known):
             most[config.model] = config
-    return sorted(most.values(), key=batch_pixels, reverse=True)[:MAX_PROBED]
+    return sorted(most.values(), key=batch_pixels, reverse=True)
 
 
 def batch_pixels(config: TrialConfig) -> int:
@@ -63,16 +63,18 @@ def batch_pixels(config: TrialConfig) -> int:
     return config.batch_size * config.image_size**2 * config.channels
 
 
-def probe(configs: list[TrialConfig], num_classes: int) -> list["Footprint"]:
-    """Measure each config on a GPU of the cluster, one after another, in a process of its own.
-
-    CannotFinish where one cannot be trained.
+def probe(
+    configs: list[TrialConfig], num_classes: int, image_bytes: Mapping[Format, int]
+) -> list["Footprint"]:
+    """Measure each config on a GPU of the cluster, one after another, in a process of its own; its
+    images, which stay on the GPU, count as `image_bytes`. CannotFinish where one cannot be trained.
     """
     task = ray.remote(num_gpus=1, num_cpus=1, max_calls=1)(measure_on_gpu)
     found = []
     for config in configs:
         try:
-            found.append(ray.get(task.remote(config, num_classes)))
+            all_images = image_bytes.get(Format.of(config), 0)
+            found.append(ray.get(task.remote(config, num_classes, all_images)))
         except RayError as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise CannotFinish(

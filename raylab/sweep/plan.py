@@ -18,6 +18,7 @@ from raylab.config.expand import (
     replicas,
     sample,
     split_choices,
+    swept,
 )
 from raylab.config.fields import root
 from raylab.config.files import FILES, digest_of, parent_of
@@ -125,6 +126,19 @@ class Plan:
         found = list(islice(self.configs(), MAX_EXAMPLES))
         return found or [self.finish(config_from(self.sweep, first_assignment(self.sweep), 0))]
 
+    def largest(self) -> Iterator[TrialConfig]:
+        """Trials among which are those of each model that take the most memory; of a search that
+        decides as it goes, one of each model with the most that each axis allows.
+        """
+        if self.sweep.search.kind in ("grid", "random"):
+            yield from self.configs()
+            return
+        base = config_from(self.sweep, first_assignment(self.sweep), 0)
+        names = ("image_size", "channels", "batch_size")
+        most = {name: max(possible_values(self.sweep, name, getattr(base, name))) for name in names}
+        for model in sorted(possible(self.sweep, "model")):
+            yield self.finish(base.model_copy(update={**most, "model": model}))
+
     def finish(self, config: TrialConfig) -> TrialConfig:
         """The config with what it does not tell itself filled in: the split's strategy, from the
         source, the digests of the files it names, and the filter that its weights saw. Refused
@@ -210,10 +224,10 @@ class Plan:
     def fields(self) -> tuple[str, ...]:
         """The flat names of the fields in which trials differ."""
         if self.sweep.search.kind == "pbt":  # members have seeds of their own, which say nothing
-            return (*dict.fromkeys(map(root, self.sweep.axes)), "pretrained")
+            return (*moved_fields(self.sweep), "pretrained")
         if self.sweep.search.kind == "optuna":
-            names = tuple(self.sweep.axes)
-            if any(split.folds for split in self.splits):
+            names = moved_fields(self.sweep)
+            if any(split.folds for split in self.splits) and "split.fold" not in names:
                 names = (*names, "split.fold")
             return (*names, "seed") if len(self.sweep.seeds) > 1 else names
         return self.census.fields
@@ -295,6 +309,18 @@ def stands(record: Record, sweep: SweepConfig) -> bool:
     if record.status == "pruned" and sweep.scheduler.kind == "none":
         return False
     return best_epoch(record.epochs, sweep.metric).get("epoch") == record.best_epoch
+
+
+def moved_fields(sweep: SweepConfig) -> tuple[str, ...]:
+    """The flat names of the fields that axes move: `augment` of `augment.flip`, every `split.…` of
+    `split`.
+    """
+    keys = swept(sweep)
+    return tuple(
+        name
+        for name in TrialConfig().flat()
+        if name in keys or root(name) in keys or name in map(root, keys)
+    )
 
 
 def fixed(axis: tuple[Any, ...] | Distribution) -> bool:

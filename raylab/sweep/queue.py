@@ -2,7 +2,7 @@
 finished.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, Protocol, cast
 
@@ -251,6 +251,10 @@ class TrialQueue(Searcher):
         self.parents = parents
         self.running: dict[str, TrialConfig] = {}
         self.started: set[str] = set()
+        self.outcomes: dict[str, Outcome] = {}
+        """Of the trials of this run that have ended."""
+        self.repeats: Counter[str] = Counter()
+        """How often a trial that runs was proposed again."""
         self.is_stopped = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
@@ -264,9 +268,12 @@ class TrialQueue(Searcher):
             if config == LATER:
                 return None
             identity = self.identify(config)
+            if identity in self.running:
+                self.repeats[identity] += 1
+                continue
             is_finished, outcome = self.finished(identity)
             if is_finished or identity in self.started:
-                self.proposer.observe(config, outcome)
+                self.proposer.observe(config, self.outcomes.get(identity, outcome))
                 continue
             self.started.add(identity)
             self.running[identity] = config
@@ -283,7 +290,10 @@ class TrialQueue(Searcher):
 
     def ended(self, identity: str, outcome: Outcome) -> None:
         """The collector's word that a trial is recorded."""
-        self.proposer.observe(self.running.pop(identity), outcome)
+        config = self.running.pop(identity)
+        self.outcomes[identity] = outcome
+        for _ in range(1 + self.repeats.pop(identity, 0)):
+            self.proposer.observe(config, outcome)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

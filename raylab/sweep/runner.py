@@ -136,8 +136,8 @@ class Sweeping:
         prepared = cache_folder(self.results.location)
         refuse_unshared(self.results.folder, prepared, self.plan.source, self.capacity)
         variants, self.images = self.prepare()
+        self.images.check_rows(variants.values())
         self.check_splits()
-        self.pack_gpus()
         reusable = self.reusable
         configs = self.plan.configs(reusable)
         planned = {self.plan.identify(config): config.epochs for config in configs}
@@ -159,10 +159,13 @@ class Sweeping:
         )
         collector = self.collector(queue)
         epochs = sum(epochs for identity, epochs in planned.items() if identity not in reused)
+        is_open = not planned or len(reused) < len(planned)
+        if is_open:
+            self.pack_gpus(variants)
         self.announce(list(reused.values()), epochs)
         interrupted = False
         try:
-            if not planned or len(reused) < len(planned):
+            if is_open:
                 self.tune(self.shared(variants), queue, collector)
         except KeyboardInterrupt:
             interrupted = True
@@ -192,12 +195,13 @@ class Sweeping:
         collector.resume_kept(self.results.records())
         return collector
 
-    def pack_gpus(self) -> None:
+    def pack_gpus(self, variants: dict[Format, Variant]) -> None:
         """`gpus: auto`: let as many trials share a GPU as a probe of the heaviest ones allows."""
         if not wants_probe(self.sweep.resources, self.capacity):
             return
-        configs = heaviest(self.plan.examples())
-        footprints = probe(configs, len(self.images.classes))
+        configs = heaviest(self.plan.largest())
+        image_bytes = {form: variant.num_bytes for form, variant in variants.items()}
+        footprints = probe(configs, len(self.images.classes), image_bytes)
         self.slot = packed_slot(self.sweep.resources, self.capacity, footprints)
         for config, footprint in zip(configs, footprints, strict=True):
             self.view.note(sentence(config, footprint))
@@ -259,7 +263,8 @@ class Sweeping:
     def check_splits(self) -> None:
         """Refused when a split leaves a class without training images, or none to validate on."""
         problems = []
-        for split in dict.fromkeys(config.split for config in self.plan.configs()):
+        splits = dict.fromkeys(config.split for config in self.plan.configs())
+        for split in splits or self.plan.splits:  # Optuna decides later which trials there are
             assignment = self.images.split(split)
             trained = set(self.images.labels[assignment == "train"].tolist())
             missing = [c for i, c in enumerate(self.images.classes) if i not in trained]

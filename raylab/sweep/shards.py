@@ -3,7 +3,7 @@
 N = readable images, M = images of one worker, S = image_size in px, C = channels.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import ray.data
 from ray.exceptions import ObjectLostError
 
 from raylab.config.trial import SplitConfig, TrialConfig
+from raylab.errors import CannotFinish
 from raylab.images.mapped import mapped_pixels
 from raylab.images.prepare import Variant, as_array
 from raylab.images.split import assign
@@ -59,6 +60,19 @@ class Images:
             fingerprint=fingerprint,
             soft_labels=soft_labels(table, labels, len(classes)),
         )
+
+    def check_rows(self, variants: Iterable[Variant]) -> None:
+        """CannotFinish where a variant holds more or fewer images than these, as one may that
+        another Pillow prepared: their rows would be paired with wrong labels.
+        """
+        num_rows = int(self.rows.max(initial=-1)) + 1
+        for variant in variants:
+            if variant.num_ok != num_rows:
+                raise CannotFinish(
+                    f"{variant.folder.location} holds {variant.num_ok:,} readable images where "
+                    f"{num_rows:,} are expected: it was prepared with another version of Pillow. "
+                    "Delete that folder and run the command again; no trial was started."
+                )
 
     @property
     def image_ids(self) -> list[str]:

@@ -10,7 +10,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from raylab.config.trial import TrialConfig
-from raylab.training.loop import Learner
+from raylab.training.loop import Learner, fast_convolutions
+from raylab.training.pixels import RESIDENT_FRACTION
 from raylab.training.worker import Collective, TrainingData
 
 NUM_STEPS = 8
@@ -28,10 +29,13 @@ class Footprint:
     """Memory of the whole GPU."""
 
 
-def measure(config: TrialConfig, num_classes: int, device: torch.device) -> Footprint:
+def measure(
+    config: TrialConfig, num_classes: int, device: torch.device, image_bytes: int = 0
+) -> Footprint:
     """Train NUM_STEPS batches and validate once, after a first pass that warms up.
 
-    device: a CUDA device. Raises torch.OutOfMemoryError where not even two images fit at a time.
+    device: a CUDA device; image_bytes: of all the images that a trial holds. Raises
+    torch.OutOfMemoryError where not even two images fit at a time.
     """
     rng = np.random.default_rng(0)
     num_train = NUM_STEPS * config.batch_size
@@ -45,22 +49,26 @@ def measure(config: TrialConfig, num_classes: int, device: torch.device) -> Foot
         classes=tuple(str(k) for k in range(num_classes)),
     )
     fresh = {"pretrained": False, "pretrained_digest": ""}  # whose values cost the same
-    learner = Learner(config.model_copy(update=fresh), data, device, Collective())
-    torch.cuda.reset_peak_memory_stats(device)
-    learned = learner.learn(1)
-    learner.validate(1, learned, 0.0)
-    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
-        learned = learner.learn(2)
-        torch.cuda.synchronize(device)
+    gpu_bytes = torch.cuda.get_device_properties(device).total_memory
+    resident = image_bytes if image_bytes <= RESIDENT_FRACTION * gpu_bytes else 0
+    with fast_convolutions(device):
+        learner = Learner(config.model_copy(update=fresh), data, device, Collective())
+        torch.cuda.reset_peak_memory_stats(device)
+        learned = learner.learn(1)
+        learner.validate(1, learned, 0.0)
+        with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+            learned = learner.learn(2)
+            torch.cuda.synchronize(device)
     kernel_us = sum(event.self_device_time_total for event in profiled.key_averages())
     return Footprint(
-        peak_bytes=torch.cuda.max_memory_reserved(device) + CONTEXT_BYTES,
-        busy=min(1.0, kernel_us / 1e6 / learned.seconds),
-        gpu_bytes=torch.cuda.get_device_properties(device).total_memory,
+        peak_bytes=torch.cuda.max_memory_reserved(device) + CONTEXT_BYTES + resident,
+        # Where the profiler may not look, nothing is known to be idle.
+        busy=min(1.0, kernel_us / 1e6 / learned.seconds) if kernel_us else 1.0,
+        gpu_bytes=gpu_bytes,
     )
 
 
-def measure_on_gpu(config: TrialConfig, num_classes: int) -> Footprint:
+def measure_on_gpu(config: TrialConfig, num_classes: int, image_bytes: int) -> Footprint:
     """`measure` on this process's GPU, fed by one thread."""
     torch.set_num_threads(1)
-    return measure(config, num_classes, torch.device("cuda"))
+    return measure(config, num_classes, torch.device("cuda"), image_bytes)

@@ -79,7 +79,7 @@ def train(
     Raises DivergedError when a loss is nan or inf, ValueError when config and model disagree.
     """
     best = best if best is not None else Best()
-    with _fast_convolutions(device):
+    with fast_convolutions(device):
         learner = Learner(config, data, device, collective)
         rows = learner.restore(resume, best) if resume is not None else []
         for epoch in range(len(rows) + 1, config.epochs + 1):
@@ -100,7 +100,7 @@ def train(
 
 
 @contextlib.contextmanager
-def _fast_convolutions(device: torch.device) -> Iterator[None]:
+def fast_convolutions(device: torch.device) -> Iterator[None]:
     """Shapes repeat every step, so cuDNN may measure its algorithms once."""
     if device.type != "cuda":
         yield

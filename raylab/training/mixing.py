@@ -25,7 +25,8 @@ def mix(
     """
     is_soft = labels.ndim == 2
     targets = labels if is_soft else functional.one_hot(labels, num_classes).to(torch.float32)
-    partner = torch.from_numpy(rng.permutation(len(images))).to(images.device)
+    partner = torch.from_numpy(rng.permutation(len(images)))
+    partner = partner.to(images.device, non_blocking=True)
     cuts = cutmix > 0 and (mixup == 0 or rng.random() < 0.5)
     alpha = cutmix if cuts else mixup
     share = float(rng.beta(alpha, alpha))  # of the image itself

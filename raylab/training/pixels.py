@@ -30,7 +30,6 @@ class Pixels:
         """
         assert images.dtype == torch.uint8
         assert images.ndim == 4
-        self.device = device
         self.images = images.to(device) if _fits(images, device) else images
         self.pixel_rows = None
         if pixel_rows is not None:
@@ -38,6 +37,7 @@ class Pixels:
         mean, std = normalization or normalization_of(config)
         self.mean = torch.tensor(mean, device=device).view(1, -1, 1, 1)
         self.std = torch.tensor(std, device=device).view(1, -1, 1, 1)
+        self.device = self.mean.device  # `cuda` is not equal to the `cuda:0` that it means
 
     def take(self, rows: torch.Tensor) -> torch.Tensor:
         """float32 (B, C, H, W), 0..1, channels last; rows: int64 (B,), best where the images are:

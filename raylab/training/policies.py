@@ -4,6 +4,7 @@ B = batch; images are float32 (B, C, H, W), 0..1.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import torch
 
@@ -99,4 +100,10 @@ def _one_of(operations: Sequence[int], draw: Draw) -> torch.Tensor:
     place = draw(0, len(operations)).long().clamp(max=len(operations) - 1)
     if isinstance(operations, range):
         return place
-    return torch.tensor(operations, device=place.device)[place]
+    return _table(tuple(operations), place.device)[place]
+
+
+@cache
+def _table(operations: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """int64: copied once, since a GPU is waited for at every copy."""
+    return torch.tensor(operations, device=device)

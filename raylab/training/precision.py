@@ -58,7 +58,7 @@ def fastest_dtype(device: torch.device, config: TrialConfig) -> torch.dtype | No
         step = step_seconds(device, config)
         for dtype in candidates:
             plain, half = _quickest_in_turns(partial(step, None), partial(step, dtype))
-            if plain >= MIN_SPEED_UP * half:
+            if math.isfinite(half) and plain >= MIN_SPEED_UP * half:
                 return dtype
     return None
 

@@ -1,0 +1,16 @@
+"""Images on the device: what is told of a device is not what tensors say of it."""
+
+import pytest
+import torch
+
+from raylab.config.trial import TrialConfig
+from raylab.training.pixels import Pixels
+
+
+@pytest.mark.parametrize("name", ["cpu", "cpu:0"])
+def test_images_that_are_where_they_are_wanted_are_not_copied_there(name: str) -> None:
+    """`cuda` is `cuda:0`, though torch calls them different; so are `cpu` and `cpu:0`."""
+    images = torch.arange(3 * 4 * 4 * 1, dtype=torch.uint8).view(3, 4, 4, 1)
+    pixels = Pixels(images, TrialConfig(channels=1), torch.device(name))
+    taken = pixels.take(torch.tensor([2, 0]))
+    assert torch.equal(taken, images[[2, 0]].permute(0, 3, 1, 2) / 255)
