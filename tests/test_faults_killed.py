@@ -190,6 +190,19 @@ def test_trials_of_an_interrupted_sweep_go_on_and_end_as_ones_that_were_not(
     assert_learned_the_same(results, undisturbed(grid, LONG[1]), "num_restarts")
 
 
+def test_a_state_is_not_gone_on_from_where_it_is_torn_or_of_another_metric(tmp_path: Path) -> None:
+    grid, results = write_grid(tmp_path, "axes: {lr: [1.0e-3, 1.0e-4]}\n"), tmp_path / "r"
+    first = Run(tmp_path, "sweep", grid, "--results", "r", *LONG, **OFTEN)
+    assert first.until(lambda: len(states(results)) == 2), first.story
+    first.press_ctrl_c()
+    assert first.wait(60) == 130, first.story
+    states(results)[0].write_bytes(b"")
+    again = Run(tmp_path, "sweep", grid, "--results", "r", *LONG, "--set", "metric=val_loss")
+    assert again.wait() == 0, again.story
+    assert list(board_of(results)["num_restarts"]) == [0, 0]
+    assert not states(results)
+
+
 @pytest.mark.parametrize("how", ["ctrl_c", "ctrl_c_twice", "sigterm"])
 def test_an_interrupt_ends_all_processes_and_keeps_what_is_finished(
     tmp_path: Path, how: str

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 
 from raylab.config.identity import trial_id
+from raylab.config.sweep import Scheduler, SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotWrite
 from raylab.results.directory import ResultsDirectory
-from raylab.sweep.collector import Collector
+from raylab.sweep.collector import EPOCH_COLUMNS, Collector
 from raylab.sweep.failures import MAX_LOSSES, MAX_RESTARTS
 from raylab.sweep.progress import View
 from raylab.sweep.queue import ListProposer, TrialQueue
+from raylab.sweep.tune_terms import scheduler_of
 
 LOST = "The actor died because its node has died. Node Id: 12ab"
 DIED = "The actor is dead because its worker process has died."
@@ -23,6 +25,7 @@ class Silent(View):
     def note(self, text: str) -> None: ...
     def started(self, trial_id: str, config: TrialConfig) -> None: ...
     def ended(self, record: Any) -> None: ...
+    def epoch(self, trial_id: str, row: dict[str, Any]) -> None: ...
 
 
 class Tried:
@@ -102,3 +105,30 @@ def test_storage_that_cannot_be_read_either_ends_the_sweep_with_what_to_do(
     tried.collector.on_trial_complete(1, [], tried.trial)
     with pytest.raises(CannotWrite, match="Input/output error\\nWhat is finished is kept"):
         tried.collector.on_step_end(1, [])
+
+
+def test_another_process_is_told_of_which_epochs_nobody_heard(tried: Tried) -> None:
+    assert tried.is_tried_again_after(LOST)
+    assert tried.trial.config["num_heard"] == 0
+    row = dict.fromkeys(EPOCH_COLUMNS, 1.0)
+    for epoch in (1, 2):
+        tried.collector.on_trial_result(1, [], tried.trial, {**row, "epoch": epoch})
+    assert tried.is_tried_again_after(LOST)
+    assert tried.trial.config["num_heard"] == 2
+
+
+def test_a_trial_is_not_pruned_for_epochs_from_before_an_interruption() -> None:
+    sweep = SweepConfig(name="asha", data="toy", scheduler=Scheduler(kind="asha", grace_epochs=1))
+    scheduler = scheduler_of(sweep, [TrialConfig(epochs=9)])
+    said = []
+    for i, replayed in enumerate([False, False, False, True, False]):
+        trial = SimpleNamespace(trial_id=str(i))
+        scheduler.on_trial_add(None, trial)
+        result = {
+            "epoch": 1,
+            "training_iteration": 1,
+            "val_accuracy": 0.9 - i / 10,
+            "is_replayed": replayed,
+        }
+        said.append(scheduler.on_trial_result(None, trial, result))
+    assert said[2:] == ["STOP", "CONTINUE", "STOP"]

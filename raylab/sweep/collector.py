@@ -169,6 +169,7 @@ class Collector(Callback):
             trial.max_failures = 0  # should its process not even start
             return
         trial.config["num_restarts"] = running.num_restarts
+        trial.config["num_heard"] = max(running.epochs, default=0)
         self.view.note(f"{trial.config['trial_id']}: {failure.text}; it is started again")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

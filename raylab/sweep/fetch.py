@@ -17,7 +17,7 @@ MARK = "raylab-parcel "
 END_MARK = "raylab-parcel-end "
 # Ray hands a log on in pieces of 20,000 characters: a line fits into one.
 LINE_BYTES = 12_000
-UNWANTED = ("scratch/",)
+UNWANTED = ("scratch/", "states/")
 
 
 class BrokenParcel(Exception):

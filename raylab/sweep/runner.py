@@ -143,7 +143,7 @@ class Sweeping:
         planned = {self.plan.identify(config): config.epochs for config in configs}
         reused = {identity: reusable[identity] for identity in planned if identity in reusable}
         for identity in self.results.state_ids():
-            if self.options.fresh or identity in reused:  # a kill between record and state
+            if self.options.fresh or identity in reusable:  # a kill between record and state
                 self.results.delete_state(identity)
 
         def recorded(identity: str) -> tuple[bool, Outcome]:

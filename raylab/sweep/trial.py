@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,7 @@ def trainer_for(params: dict[str, Any], shared: Shared) -> ray.train.torch.Torch
     job: dict[str, Any] = {
         "config": params["config"],
         "trial_id": params["trial_id"],
-        "is_restart": bool(params.get("num_restarts")),
+        "num_heard": params.get("num_heard", 0),
         "results": shared.results,
         "metric": shared.metric,
         "keep_weights": shared.keep_weights,
@@ -211,7 +212,7 @@ def train_worker(job: dict[str, Any]) -> None:
     with begun(config, job["results"]) as trained:
         reporter = Reporter(job, shard, trained, collective, best, device)
         state = reporter.resume_state()
-        if state is not None and not job["is_restart"]:  # another driver heard of its epochs
+        if state is not None:
             reporter.replay(state["epochs"])
         train(
             trained,
@@ -299,15 +300,24 @@ class Reporter:
         content = self.results.state(self.job["trial_id"])
         if content is None:
             return None
-        state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
-        if state.pop("raylab_version") != __version__:  # it may mean something else by it
-            return None
         self.constants["has_state"] = True
-        return state
+        try:
+            state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+        except (EOFError, RuntimeError, UnpicklingError):  # torn where the power went
+            return None
+        # Another raylab may mean something else by it, and another metric has another best epoch.
+        return state if state.get("meant") == self.meaning else None
+
+    @property
+    def meaning(self) -> str:
+        """What a state has to be of, so that it can be gone on from."""
+        return f"{__version__} {self.job['metric']}"
 
     def replay(self, rows: list[dict[str, Any]]) -> None:
-        """Report the epochs that ended before the sweep was interrupted; may end as `epoch` may."""
-        for row in rows:
+        """Report the epochs of which this driver has not heard, since another one began them, or
+        the process died between keeping its state and its report.
+        """
+        for row in rows[self.job["num_heard"] :]:
             ray.tune.report({**row, **self.constants, "is_replayed": True})
 
     def epoch(self, row: EpochRow, state: Callable[[], dict[str, Any]]) -> None:
@@ -331,7 +341,7 @@ class Reporter:
         """What another process of the trial would go on from, on the results' storage."""
         self.last_state_at = time.monotonic()
         sink = io.BytesIO()
-        torch.save({"raylab_version": __version__, **state}, sink)
+        torch.save({"meant": self.meaning, **state}, sink)
         self.results.write_state(self.job["trial_id"], sink.getbuffer())
         self.constants["has_state"] = True
 

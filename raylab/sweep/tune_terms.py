@@ -26,13 +26,23 @@ def resources_of(slot: Slot) -> Any:
     return {"CPU": slot.cpus_per_worker, **gpus}
 
 
+class Asha(AsyncHyperBandScheduler):
+    """Tune's, which prunes no trial for epochs that it ran before the sweep was interrupted: its
+    rungs fill up with them, and those who were not interrupted are not among them.
+    """
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        return self.CONTINUE if result.get("is_replayed") else decision
+
+
 def scheduler_of(sweep: SweepConfig, configs: Iterable[TrialConfig]) -> TrialScheduler:
     """Run all to the end, or ASHA over epochs (Li et al. 2020)."""
     if sweep.scheduler.kind == "none":
         return FIFOScheduler()
     epochs = [config.epochs for config in configs]
     base = TrialConfig.model_validate(sweep.trial).epochs
-    return AsyncHyperBandScheduler(
+    return Asha(
         time_attr="epoch",
         metric=sweep.metric,
         mode=metric_mode(sweep.metric),
