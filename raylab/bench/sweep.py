@@ -42,7 +42,7 @@ class Work:
 
 
 # With trials much shorter than these, launching them would be most of what is compared.
-QUICK = (Work("cnn", 48, 1, 500),)
+QUICK = (Work("cnn", 48, 1, 300),)
 FULL = (Work("cnn", 48, 4, 1400), Work("resnet18", 64, 1, 1400))
 
 
