@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from raylab.after.earlier import check_same_data, config_of, read_sweep
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
 from raylab.images.source import scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, record_from
-from raylab.sweep.earlier import check_same_data, config_of, read_sweep
 from raylab.sweep.plan import Plan, reusable_records
 
 SWEEP = SweepConfig(

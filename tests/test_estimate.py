@@ -11,17 +11,17 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from raylab.config.grid import read_grid
 from raylab.config.sweep import Resources, Scheduler
 from raylab.config.trial import TrialConfig
+from raylab.forecast.estimate import Measured, Speed, estimate, laid_out, local_slots
+from raylab.forecast.halving import expected_share, rungs_of
+from raylab.forecast.measured import measured_trials
+from raylab.forecast.overview import Question, overview
+from raylab.forecast.spread import Spread
+from raylab.forecast.workload import workload_of
 from raylab.images.source import scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.outline import plan_text
 from raylab.results.record import record_from
-from raylab.sweep.estimate import Measured, Speed, estimate, laid_out, local_slots
-from raylab.sweep.halving import expected_share, rungs_of
-from raylab.sweep.measured import measured_trials
-from raylab.sweep.overview import Question, overview
 from raylab.sweep.plan import Plan
-from raylab.sweep.spread import Spread
-from raylab.sweep.workload import workload_of
 
 EXACTLY = Spread.exactly
 
@@ -177,7 +177,7 @@ def test_the_gpus_of_this_machine_bound_the_slots_of_the_plan(
     tmp_path: Path, earlier: ResultsDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 16)
-    monkeypatch.setattr("raylab.sweep.overview.gpus", lambda: ["NVIDIA H100, 81559 MiB, 570"])
+    monkeypatch.setattr("raylab.forecast.overview.gpus", lambda: ["NVIDIA H100, 81559 MiB, 570"])
     plan = plan_of(tmp_path, "trial: {model: cnn, epochs: 1}\naxes: {lr: [0.1, 0.2, 0.3]}")
     question = Question(ResultsDirectory(tmp_path / "results"), (earlier,))
     assert overview(plan, question)["time"]["slots"] == 1

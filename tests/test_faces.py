@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageDraw
 
 from raylab.config.grid import read_grid
 from raylab.errors import Refused
+from raylab.forecast.overview import Question, overview
 from raylab.images import crop as crop_module
 from raylab.images.crop import MARGIN_FRAC, crop_problem, cut_out, look
 from raylab.images.decode import decode
@@ -22,7 +23,6 @@ from raylab.images.variant import Format, variant_id
 from raylab.results.directory import ResultsDirectory
 from raylab.results.outline import plan_text
 from raylab.storage import Folder
-from raylab.sweep.overview import Question, overview
 from raylab.sweep.plan import Plan
 from raylab.sweep.runner import Options, run_sweep
 from raylab.training import predict as predict_module

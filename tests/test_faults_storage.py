@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from faults import Run, assert_learned_the_same, write_grid
 
+from raylab.after.final import FinalOptions, run_final
 from raylab.config.grid import read_grid
 from raylab.errors import Refused
 from raylab.results.directory import ResultsDirectory
-from raylab.sweep.final import FinalOptions, run_final
 from raylab.sweep.runner import Options, run_sweep
 
 pytestmark = pytest.mark.slow

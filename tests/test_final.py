@@ -12,6 +12,7 @@ from finished_sweep import run, write_faces
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from raylab.after.final import FinalOptions, job_for, run_final, score
 from raylab.cli import app
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
@@ -20,7 +21,6 @@ from raylab.images.split import split_fingerprint
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import record_from
 from raylab.results.winners import ranked_families
-from raylab.sweep.final import FinalOptions, job_for, run_final, score
 from raylab.sweep.shards import Images
 from raylab.training.checkpoint import load_model
 

@@ -23,16 +23,25 @@ FLOORS = {
     "images": {"errors", "storage", "config"},
     "training": {"errors", "storage", "config", "images"},
     "results": {"errors", "storage", "config"},
-    "sweep": {"errors", "storage", "config", "images", "training", "results"},
+    "events": {"errors", "storage", "config", "results"},
+    "sweep": {"errors", "storage", "config", "images", "training", "results", "events"},
+    "forecast": {"errors", "storage", "config", "images", "training", "results", "sweep"},
+    "remote": {"errors", "storage", "config", "images", "results", "sweep"},
+    "after": {
+        *("errors", "storage", "config", "images", "training", "results", "events", "sweep"),
+    },
     "analysis": {"errors", "storage", "config", "results"},
     "report": {"errors", "storage", "config", "results", "analysis"},
-    "bench": {"errors", "storage", "config", "images", "training", "results", "sweep"},
+    "bench": {
+        *("errors", "storage", "config", "images", "training", "results", "events", "sweep"),
+    },
     "api": {
-        *("errors", "storage", "config", "images", "training", "results", "analysis", "sweep"),
+        *("errors", "storage", "config", "images", "training"),
+        *("results", "analysis", "events", "sweep", "after"),
     },
     "commands": {
-        *("errors", "storage", "config", "images", "training"),
-        *("results", "analysis", "report", "sweep", "bench"),
+        *("errors", "storage", "config", "images", "training", "results", "analysis", "report"),
+        *("events", "sweep", "forecast", "remote", "after", "bench"),
     },
     "cli": {"commands"},
     "__main__": {"cli"},
@@ -44,6 +53,7 @@ FORBIDDEN = {
     "config": {"ray", "torch", "timm", "pandas", "pyarrow"},
     "images": {"torch", "timm"},
     "training": {"ray"},
+    "events": {"torch", "timm"},
     "results": {"ray", "torch", "timm"},
     "analysis": {"ray", "torch", "timm"},
     "report": {"ray", "torch", "timm"},
@@ -141,7 +151,7 @@ def test_no_function_is_a_novel(path: Path) -> None:
     [
         ("raylab.cli", ("torch", "ray", "pandas", "timm", "scipy")),
         ("raylab.sweep.runner", ("torch", "timm", "scipy", "sklearn")),  # trials load these
-        ("raylab.sweep.overview", ("torch", "ray", "pandas", "timm", "scipy")),
+        ("raylab.forecast.overview", ("torch", "ray", "pandas", "timm", "scipy")),
         ("raylab.images.parts", ("torch", "ray", "pandas", "scipy")),  # each worker's start
     ],
 )

@@ -18,13 +18,13 @@ from raylab.cli import app
 from raylab.config.grid import read_grid
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish, Refused
+from raylab.events.broadcast import Broadcast
 from raylab.results.directory import LOCK, ResultsDirectory
 from raylab.results.live import MAX_CURVE, Leader, RunningTrial, Snapshot, thinned
 from raylab.results.live_server import live_server
 from raylab.results.live_text import LiveTable, best_line, sparkline, summary_line
 from raylab.results.record import record_from
 from raylab.results.watching import snapshots
-from raylab.sweep.broadcast import Broadcast
 from raylab.sweep.runner import Options, run_sweep
 
 HOSTILE = "<script>alert(1)</script> [bold]lr[/bold]=0.1"

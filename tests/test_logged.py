@@ -10,10 +10,10 @@ import pytest
 from raylab.config.grid import read_grid
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
+from raylab.events import logged
+from raylab.events.logged import LoggedView, check_loggers
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, record_from
-from raylab.sweep import logged
-from raylab.sweep.logged import LoggedView, check_loggers
 
 GRID = "name: faces\ndata: toy\naxes: {lr: [0.1, 0.2]}\n"
 ROW = {

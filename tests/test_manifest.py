@@ -15,8 +15,8 @@ from raylab.cli import app
 from raylab.config.grid import read_grid
 from raylab.config.sweep import SweepConfig
 from raylab.errors import Refused
+from raylab.remote.manifest import Machines, kubernetes_name, manifest
 from raylab.sweep.growth import WORKERS
-from raylab.sweep.manifest import Machines, kubernetes_name, manifest
 
 GRIDS = Path(__file__).parent.parent / "grids"
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from raylab.cli import app
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish, Refused
+from raylab.events.notify import Webhook, notified
 from raylab.results.record import record_from
-from raylab.sweep.notify import Webhook, notified
 
 
 class Hook(HTTPServer):

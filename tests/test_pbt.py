@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from raylab.after.final import FinalOptions, run_final
+from raylab.after.rerun import RerunOptions, run_rerun
 from raylab.cli import app
 from raylab.config.files import parent_of
 from raylab.config.grid import read_grid
@@ -19,11 +21,9 @@ from raylab.images.source import scan
 from raylab.images.toy import write_folder
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record
-from raylab.sweep.final import FinalOptions, run_final
 from raylab.sweep.parents import begun
 from raylab.sweep.plan import Plan
 from raylab.sweep.raised import failure_of
-from raylab.sweep.rerun import RerunOptions, run_rerun
 from raylab.sweep.runner import Options, Outcomes, run_sweep
 
 # Steps too small to change a prediction: a child says what its parent said.

@@ -5,19 +5,19 @@ from typing import Any, cast
 
 import pytest
 
+from raylab.after.alone import only
 from raylab.config.builder import FINISHED
 from raylab.config.expand import assignments, config_from, replicas
 from raylab.config.grid import read_grid
 from raylab.config.identity import family_id
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
+from raylab.events.tally import short_name
+from raylab.forecast.overview import Question, overview
 from raylab.images.source import Source, scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.outline import plan_text
-from raylab.sweep.alone import only
-from raylab.sweep.overview import Question, overview
 from raylab.sweep.plan import Plan
-from raylab.sweep.tally import short_name
 
 
 @pytest.fixture

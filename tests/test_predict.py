@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from raylab.after.kept import find_kept
 from raylab.cli import app
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
 from raylab.images.toy import write_folder
 from raylab.results.directory import ResultsDirectory
-from raylab.sweep.kept import find_kept
 from raylab.training.checkpoint import KeptModel, load_model, save_model
 from raylab.training.epoch import Best
 from raylab.training.loop import train

@@ -8,9 +8,9 @@ import torch
 from raylab.config.grid import read_grid
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish, Refused
+from raylab.forecast.probe import probe, probe_here
 from raylab.images.source import scan
 from raylab.sweep.plan import Plan
-from raylab.sweep.probe import probe, probe_here
 from raylab.training.speed import measure
 
 TINY = {"model": "cnn", "image_size": 16, "channels": 1, "batch_size": 32, "amp": "none"}

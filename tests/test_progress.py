@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from raylab.config.trial import TrialConfig
+from raylab.events.progress import LiveView, LogView, View, make_view
+from raylab.events.tally import Tally, short_name
 from raylab.results.durations import clock
 from raylab.results.record import Record, Status, record_from
-from raylab.sweep.progress import LiveView, LogView, View, make_view
-from raylab.sweep.tally import Tally, short_name
 
 
 def record(lr: float, accuracy: float, status: Status = "complete", **more: Any) -> Record:
@@ -118,7 +118,7 @@ def test_time_left_counts_the_epochs_that_a_pruned_trial_saved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
-    monkeypatch.setattr("raylab.sweep.tally.time.monotonic", lambda: now)
+    monkeypatch.setattr("raylab.events.tally.time.monotonic", lambda: now)
     tally = Tally("val_accuracy", ["lr"])
     tally.planned(4, [], 1, 8)
     pruned = record(1e-3, 0.5, "pruned")

@@ -10,10 +10,10 @@ from raylab.config.identity import trial_id
 from raylab.config.sweep import Scheduler, SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotWrite
+from raylab.events.progress import View
 from raylab.results.directory import ResultsDirectory
 from raylab.sweep.collector import EPOCH_COLUMNS, Collector
 from raylab.sweep.failures import MAX_LOSSES, MAX_RESTARTS
-from raylab.sweep.progress import View
 from raylab.sweep.queue import ListProposer, TrialQueue
 from raylab.sweep.tune_terms import scheduler_of
 

@@ -17,11 +17,9 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobTy
 
 from raylab.config.sweep import SweepConfig
 from raylab.errors import CannotFinish, Refused
-from raylab.results.directory import ResultsDirectory
-from raylab.storage import Folder
-from raylab.sweep.fetch import BrokenParcel, Parcel, pack
-from raylab.sweep.reach import out_of_reach
-from raylab.sweep.submit import (
+from raylab.remote.fetch import BrokenParcel, Parcel, pack
+from raylab.remote.reach import out_of_reach
+from raylab.remote.submit import (
     Skipping,
     exit_code,
     head_results,
@@ -29,6 +27,8 @@ from raylab.sweep.submit import (
     submit_sweep,
     token_header,
 )
+from raylab.results.directory import ResultsDirectory
+from raylab.storage import Folder
 
 
 def packed(folder: Path) -> str:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from finished_sweep import write_faces
 
+from raylab.after.final import FinalOptions, run_final
 from raylab.config.grid import read_grid
 from raylab.config.identity import trial_id
 from raylab.config.trial import TrialConfig
@@ -16,7 +17,6 @@ from raylab.errors import Refused
 from raylab.images.source import scan
 from raylab.images.suspects import suspect_ids, unsuspected
 from raylab.results.directory import ResultsDirectory
-from raylab.sweep.final import FinalOptions, run_final
 from raylab.sweep.plan import Plan
 from raylab.sweep.runner import Options, run_sweep
 

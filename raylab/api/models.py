@@ -15,13 +15,13 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from raylab.after.kept import find_kept
 from raylab.config.trial import TrialConfig
 from raylab.errors import Problem, Refused
 from raylab.images.crop import look
 from raylab.images.variant import Format
 from raylab.results.directory import ResultsDirectory
 from raylab.results.winners import ranked_families
-from raylab.sweep.kept import find_kept
 from raylab.training.checkpoint import KeptModel
 from raylab.training.checkpoint import load_model as load_kept
 from raylab.training.predict import check_detector, predict_files, predict_pixels

@@ -28,7 +28,7 @@ def distill(
     with exit_codes():
         if address and address.startswith("http"):
             refuse_submission(address)
-        from raylab.sweep.distill import DistillOptions, run_distill
+        from raylab.after.distill import DistillOptions, run_distill
 
         with terminated_as_interrupt():
             taught = run_distill(DistillOptions(results, top, data, address, quiet))

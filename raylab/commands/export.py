@@ -31,7 +31,7 @@ def export(
     raylab export results/aug --trial 3f2a --format onnx -o faces.onnx
     """
     with exit_codes():
-        from raylab.sweep.kept import card_of, find_kept
+        from raylab.after.kept import card_of, find_kept
         from raylab.training.checkpoint import load_model
 
         place = find_kept(model, trial)

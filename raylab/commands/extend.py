@@ -34,8 +34,8 @@ def extend(
     with exit_codes():
         if address and address.startswith("http"):
             refuse_submission(address)
+        from raylab.after.extend import ExtendOptions, run_extend
         from raylab.analysis.board import show
-        from raylab.sweep.extend import ExtendOptions, run_extend
 
         options = ExtendOptions(results, trial, epochs, lr, data, address, quiet)
         with terminated_as_interrupt():

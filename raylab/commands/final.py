@@ -36,7 +36,7 @@ def final(
     with exit_codes():
         if address and address.startswith("http"):
             refuse_submission(address)
-        from raylab.sweep.final import FinalOptions, run_final
+        from raylab.after.final import FinalOptions, run_final
 
         with terminated_as_interrupt():
             options = FinalOptions(results, top, ensemble, again, data, address, quiet)

@@ -27,8 +27,8 @@ def manifest(
     """
     with exit_codes():
         from raylab.config.grid import read_grid
-        from raylab.sweep.manifest import DEFAULT_IMAGE, Machines
-        from raylab.sweep.manifest import manifest as manifest_of
+        from raylab.remote.manifest import DEFAULT_IMAGE, Machines
+        from raylab.remote.manifest import manifest as manifest_of
 
         wanted = read_grid(grid, overrides=settings or (), data=data)
         machines = Machines(image or DEFAULT_IMAGE, max_workers, gpus, cpus, memory)

@@ -44,11 +44,11 @@ def plan(
     """
     with exit_codes():
         from raylab.config.grid import read_grid
+        from raylab.forecast.estimate import local_slots
+        from raylab.forecast.overview import Question, overview
         from raylab.images.source import scan
         from raylab.results.directory import ResultsDirectory
         from raylab.results.outline import plan_text
-        from raylab.sweep.estimate import local_slots
-        from raylab.sweep.overview import Question, overview
         from raylab.sweep.plan import Plan
 
         wanted = read_grid(grid, overrides=settings or (), data=data)
@@ -56,8 +56,8 @@ def plan(
         others = tuple(ResultsDirectory(place) for place in reuse or ())
         planned, measured = Plan(wanted, scan(wanted.data)), None
         if probe:
-            from raylab.sweep.probe import num_gpus
-            from raylab.sweep.probe import probe as measure
+            from raylab.forecast.probe import num_gpus
+            from raylab.forecast.probe import probe as measure
 
             slots = slots or max(1, local_slots(wanted.resources, num_gpus()))
             measured = measure(planned, slots, lambda text: print(text, file=sys.stderr))

@@ -35,8 +35,8 @@ def predict(
     with exit_codes():
         import torch
 
+        from raylab.after.kept import find_kept
         from raylab.results.answers import render_answers
-        from raylab.sweep.kept import find_kept
         from raylab.training.checkpoint import load_model
         from raylab.training.predict import predict_files
 

@@ -28,7 +28,7 @@ def rerun(
     with exit_codes():
         if address and address.startswith("http"):
             refuse_submission(address)
-        from raylab.sweep.rerun import RerunOptions, run_rerun
+        from raylab.after.rerun import RerunOptions, run_rerun
 
         with terminated_as_interrupt():
             found = run_rerun(RerunOptions(results, trial, data, address, quiet))

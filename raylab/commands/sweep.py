@@ -45,7 +45,7 @@ def sweep(
         return plan(grid, settings, data, results, as_json)
     with exit_codes():
         from raylab.config.grid import read_grid
-        from raylab.sweep.notify import notified
+        from raylab.events.notify import notified
 
         with notified(notify, lambda text: typer.echo(text, err=True)) as news:
             wanted = read_grid(grid, overrides=settings or (), data=data)
@@ -115,8 +115,8 @@ def submit(
         text = "submission needs ray[default]; pip install 'raylab[cluster]'"
         raise Refused([Problem(f"--address {address}", text)], "the options")
     from raylab.analysis.board import show
+    from raylab.remote.submit import submit_sweep
     from raylab.results.directory import ResultsDirectory
-    from raylab.sweep.submit import submit_sweep
 
     given = {"--fresh": fresh, "--retry-failed": retry_failed, "--quiet": quiet}
     flags = [flag for flag, is_given in given.items() if is_given]

@@ -14,6 +14,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotWrite
+from raylab.events.progress import View
 from raylab.results.directory import ResultsDirectory
 from raylab.results.environment import git_sha
 from raylab.results.record import Record, Status, record_from
@@ -29,7 +30,6 @@ from raylab.sweep.failures import (
     last_story,
     one_cause,
 )
-from raylab.sweep.progress import View
 from raylab.sweep.queue import TrialQueue
 from raylab.sweep.shelf import Shelf
 from raylab.training.epoch import EpochRow

@@ -15,6 +15,10 @@ from ray.exceptions import RayError
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import SplitConfig, TrialConfig
 from raylab.errors import CannotFinish, Problem, Refused
+from raylab.events.broadcast import Broadcast
+from raylab.events.logged import LoggedView, check_loggers
+from raylab.events.metrics import MeteredView
+from raylab.events.progress import View, Views, make_view
 from raylab.images.cache import cache_folder
 from raylab.images.prepare import Variant, check_classes, image_table, prepare
 from raylab.images.source import scan
@@ -24,19 +28,15 @@ from raylab.results.directory import ResultsDirectory
 from raylab.results.environment import environment
 from raylab.results.record import Record
 from raylab.storage import cannot_write
-from raylab.sweep.broadcast import Broadcast
 from raylab.sweep.cluster import Capacity, Slot, connected, image_memory_bytes, slot_for
 from raylab.sweep.collector import Collector
 from raylab.sweep.entry import run_trial
 from raylab.sweep.failures import survive_memory_kills
 from raylab.sweep.lock import held
-from raylab.sweep.logged import LoggedView, check_loggers
-from raylab.sweep.metrics import MeteredView
 from raylab.sweep.packing import heaviest, packed_slot, probe, sentence, wants_probe
 from raylab.sweep.parents import missing_weights, named_parents, refuse_strangers
 from raylab.sweep.plan import Plan, reusable_records
 from raylab.sweep.prior import earlier_points
-from raylab.sweep.progress import View, Views, make_view
 from raylab.sweep.queue import (
     ListProposer,
     OptunaProposer,

@@ -7,9 +7,9 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 
 from raylab.config.sweep import SweepConfig, metric_mode
 from raylab.config.trial import TrialConfig
+from raylab.events.tally import short_name
 from raylab.sweep.cluster import Slot
 from raylab.sweep.plan import possible_values
-from raylab.sweep.tally import short_name
 
 
 def name_of(fields: tuple[str, ...], trial: Any) -> str:

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.errors import Problem, Refused
+from raylab.events.tally import Tally, short_name
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record
-from raylab.sweep.tally import Tally, short_name
 
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 NEEDS_FOLDER = "keeps its files in the results, and these are no local folder"
@@ -54,7 +54,7 @@ def check_loggers(sweep: SweepConfig) -> None:
 def logger_of(name: str, sweep: SweepConfig, results: ResultsDirectory) -> Logger:
     """The tracker of that name. Refused where it cannot work with these results."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
-    made: Logger = import_module(f"raylab.sweep.log_{name}").make(sweep.name, results)
+    made: Logger = import_module(f"raylab.events.log_{name}").make(sweep.name, results)
     return made
 
 

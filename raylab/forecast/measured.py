@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from pydantic import ValidationError
 
 from raylab.config.trial import TrialConfig
+from raylab.forecast.estimate import LAUNCH_S, Measured, Speed
+from raylab.forecast.spread import Spread
+from raylab.forecast.workload import Workload, workload_of
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record
-from raylab.sweep.estimate import LAUNCH_S, Measured, Speed
-from raylab.sweep.spread import Spread
-from raylab.sweep.workload import Workload, workload_of
 
 MAX_TRIALS = 500
 """The latest of each directory."""

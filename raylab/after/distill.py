@@ -15,8 +15,11 @@ import ray
 import torch
 from rich.console import Console
 
+from raylab.after.earlier import check_same_data, config_of, read_sweep, sides_of
+from raylab.after.retrain import at_hand, gathered, loaded, variants_of
 from raylab.config.sweep import metric_mode
 from raylab.errors import Problem, Refused
+from raylab.events.progress import LogView, View, Views
 from raylab.images.cache import cache_folder
 from raylab.images.prepare import Variant
 from raylab.images.source import scan
@@ -27,10 +30,7 @@ from raylab.results.record import Record
 from raylab.results.winners import value_of
 from raylab.storage import Folder
 from raylab.sweep.cluster import Slot, connected, image_memory_bytes, slot_for
-from raylab.sweep.earlier import check_same_data, config_of, read_sweep, sides_of
 from raylab.sweep.lock import held
-from raylab.sweep.progress import LogView, View, Views
-from raylab.sweep.retrain import at_hand, gathered, loaded, variants_of
 from raylab.sweep.shards import Images, Places
 from raylab.training.checkpoint import load_model
 from raylab.training.predict import predict_pixels

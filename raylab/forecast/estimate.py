@@ -14,11 +14,11 @@ import numpy as np
 
 from raylab.config.sweep import Resources
 from raylab.config.trial import SplitConfig, TrialConfig
+from raylab.forecast.halving import expected_share
+from raylab.forecast.spread import Spread
+from raylab.forecast.workload import Workload, costly, workload_of
 from raylab.images.split import assign
-from raylab.sweep.halving import expected_share
 from raylab.sweep.plan import Plan
-from raylab.sweep.spread import Spread
-from raylab.sweep.workload import Workload, costly, workload_of
 
 # From one trial's last step to the next one's first in a warm slot; `raylab bench` measures it.
 LAUNCH_S = 0.15

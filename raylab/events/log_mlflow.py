@@ -13,9 +13,9 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
+from raylab.events.logged import own_folder
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record
-from raylab.sweep.logged import own_folder
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 TRIAL_TAG = "raylab.trial_id"

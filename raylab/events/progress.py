@@ -9,9 +9,9 @@ from rich.live import Live
 from rich.text import Text
 
 from raylab.config.trial import TrialConfig
+from raylab.events.tally import Tally, short_name
 from raylab.results.live_text import LiveTable, best_line, summary_line
 from raylab.results.record import Record
-from raylab.sweep.tally import Tally, short_name
 
 # A log that long says nothing looks like one that hangs.
 HEARTBEAT_S = 30.0

@@ -5,12 +5,12 @@ from contextlib import closing, contextmanager
 
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import TrialConfig
+from raylab.events.progress import make_view
 from raylab.images.source import Source
 from raylab.results.directory import ResultsDirectory
 from raylab.sweep.cluster import connected
 from raylab.sweep.lock import held
 from raylab.sweep.plan import Plan
-from raylab.sweep.progress import make_view
 from raylab.sweep.runner import Options, Sweeping
 
 

@@ -10,9 +10,9 @@ import yaml
 from raylab import __version__
 from raylab.config.sweep import SweepConfig
 from raylab.errors import Problem, Refused
+from raylab.remote.reach import out_of_reach
 from raylab.storage import Folder
 from raylab.sweep.growth import WORKERS
-from raylab.sweep.reach import out_of_reach
 
 GRID_FOLDER = "/etc/raylab"
 STORAGE_SECRET = "raylab-storage"

@@ -18,6 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 from raylab.config.sweep import Resources
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
+from raylab.events.progress import HEARTBEAT_S, View
 from raylab.images.mapped import mapped_pixels
 from raylab.images.prepare import Variant, as_array, prepare
 from raylab.images.source import Source
@@ -25,7 +26,6 @@ from raylab.images.variant import Format
 from raylab.storage import Folder
 from raylab.sweep.cluster import Capacity, Slot, image_memory_bytes, slot_for
 from raylab.sweep.parents import begun
-from raylab.sweep.progress import HEARTBEAT_S, View
 from raylab.sweep.shards import Images, Places
 from raylab.sweep.trial import as_tensor, device_name
 from raylab.training.checkpoint import save_model

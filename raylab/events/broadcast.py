@@ -11,9 +11,9 @@ from typing import Any
 
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotWrite
+from raylab.events.tally import Tally
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record
-from raylab.sweep.tally import Tally
 
 LOCAL_S, REMOTE_S = 1.0, 10.0
 """Between two writes, on this machine and behind a URI."""

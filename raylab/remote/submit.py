@@ -21,10 +21,10 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from raylab.config.identity import digest
 from raylab.config.sweep import SweepConfig
 from raylab.errors import CannotFinish, Problem, Refused
+from raylab.remote.fetch import BrokenParcel, Parcel
+from raylab.remote.reach import out_of_reach
 from raylab.results.directory import ResultsDirectory
 from raylab.sweep.cluster import with_raylab
-from raylab.sweep.fetch import BrokenParcel, Parcel
-from raylab.sweep.reach import out_of_reach
 
 GRID = "grid.yaml"
 # What a cluster has of a caller's local results; `~` is the home of the head's user.
@@ -162,7 +162,7 @@ async def listen(client: JobSubmissionClient, job_id: str, hear: Callable[[str],
 
 def fetch(client: JobSubmissionClient, there: str, results: ResultsDirectory) -> int:
     """Copy the head's results here, checkpoints too, by a second small job; how many files."""
-    command = shlex.join(["python", "-m", "raylab.sweep.fetch", there])
+    command = shlex.join(["python", "-m", "raylab.remote.fetch", there])
     job = Job(client, client.submit_job(entrypoint=command, runtime_env=with_raylab()))
     parcel = Parcel()
     try:

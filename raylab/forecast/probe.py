@@ -14,10 +14,10 @@ import torch
 from raylab.config.sweep import Resources
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish, Problem, Refused
-from raylab.sweep.estimate import LAUNCH_S, Measured, Speed
+from raylab.forecast.estimate import LAUNCH_S, Measured, Speed
+from raylab.forecast.spread import Spread
+from raylab.forecast.workload import Workload, workload_name, workload_of
 from raylab.sweep.plan import Plan
-from raylab.sweep.spread import Spread
-from raylab.sweep.workload import Workload, workload_name, workload_of
 from raylab.training.speed import Timings, measure
 
 MAX_WORKLOADS = 24

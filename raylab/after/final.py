@@ -16,8 +16,12 @@ import numpy.typing as npt
 from rich.console import Console
 
 from raylab import __version__
+from raylab.after.earlier import check_same_data, config_of, read_sweep, sides_of
+from raylab.after.retrain import Job, Retrained, retrain_all, variants_of, write_model
 from raylab.config.sweep import SweepConfig
 from raylab.errors import Problem, Refused
+from raylab.events.progress import LogView, View, Views
+from raylab.events.tally import short_name
 from raylab.images.cache import cache_folder
 from raylab.images.source import Source, scan
 from raylab.images.suspects import unsuspected
@@ -27,13 +31,9 @@ from raylab.results.greedy import greedy_weights, label_probs
 from raylab.results.intervals import wilson
 from raylab.results.winners import Family, ranked_families
 from raylab.sweep.cluster import connected
-from raylab.sweep.earlier import check_same_data, config_of, read_sweep, sides_of
 from raylab.sweep.lock import held
 from raylab.sweep.parents import refuse_orphan
-from raylab.sweep.progress import LogView, View, Views
-from raylab.sweep.retrain import Job, Retrained, retrain_all, variants_of, write_model
 from raylab.sweep.shards import Images
-from raylab.sweep.tally import short_name
 from raylab.training.metrics import accuracy, confusion_counts, macro_f1
 
 UNREAD = "no test label was read"

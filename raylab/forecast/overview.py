@@ -10,17 +10,17 @@ from itertools import cycle, islice
 from typing import Any
 
 from raylab.config.trial import TrialConfig
+from raylab.forecast.estimate import Estimate, Measured, estimate, local_slots
+from raylab.forecast.measured import measured_trials
+from raylab.forecast.spread import Spread
+from raylab.forecast.workload import Workload, workload_name
 from raylab.images.cache import cache_folder, is_prepared, variant_folder
 from raylab.images.sample import Sampled, sample
 from raylab.results.directory import ResultsDirectory
 from raylab.results.environment import gpus
 from raylab.results.record import Record
 from raylab.storage import Folder
-from raylab.sweep.estimate import Estimate, Measured, estimate, local_slots
-from raylab.sweep.measured import measured_trials
 from raylab.sweep.plan import Plan, reusable_records
-from raylab.sweep.spread import Spread
-from raylab.sweep.workload import Workload, workload_name
 
 # Ray's workers import the decoder before the first image.
 PREPARE_START_S = 1.0

@@ -7,8 +7,8 @@ from typing import Any
 from ray.util.metrics import Gauge
 
 from raylab.config.trial import TrialConfig
+from raylab.events.tally import short_name
 from raylab.results.record import Record
-from raylab.sweep.tally import short_name
 
 
 class MeteredView:

@@ -4,9 +4,9 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from raylab.events.logged import own_folder
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record
-from raylab.sweep.logged import own_folder
 
 
 def make(sweep: str, results: ResultsDirectory) -> "TensorboardLogger":

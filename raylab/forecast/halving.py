@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 
 from raylab.config.sweep import Scheduler
-from raylab.sweep.spread import Spread
+from raylab.forecast.spread import Spread
 
 NUM_PLAYS = 40
 MAX_PLAYED = 400

@@ -7,14 +7,14 @@ it came from, so that every verb compares the two on the same validation images.
 from dataclasses import dataclass
 from pathlib import Path
 
+from raylab.after.alone import alone, only
+from raylab.after.earlier import check_same_data, config_of, find_record, read_sweep
 from raylab.config.files import WEIGHTS
 from raylab.config.trial import TrialConfig
 from raylab.errors import Problem, Refused
 from raylab.images.source import scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record
-from raylab.sweep.alone import alone, only
-from raylab.sweep.earlier import check_same_data, config_of, find_record, read_sweep
 from raylab.sweep.runner import Options, Outcomes
 
 NOTHING = "nothing was trained"

@@ -8,13 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from raylab.after.alone import alone, only
+from raylab.after.earlier import check_same_data, config_of, find_record, read_sweep
 from raylab.errors import CannotFinish
 from raylab.images.source import scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record
 from raylab.results.repetition import Repetition, compare
-from raylab.sweep.alone import alone, only
-from raylab.sweep.earlier import check_same_data, config_of, find_record, read_sweep
 from raylab.sweep.parents import lent, refuse_orphan
 from raylab.sweep.runner import Options
 
