@@ -49,6 +49,7 @@ def add(
     classes: Sequence[str] = CLASSES,
     predicted: bool = True,
     num_images: int = NUM_IMAGES,
+    split_fingerprint: str = "split0",
     error: str | None = None,
     start_s: int = 0,
     **config: Any,
@@ -59,7 +60,7 @@ def add(
     record = record_from(
         trial,
         data,
-        "split0",
+        split_fingerprint,
         rows,
         status,
         num_train=800,

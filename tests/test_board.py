@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,24 @@ def test_families_on_other_images_are_never_paired_and_it_is_said(tmp_path: Path
     text = show([first, other])
     assert "tied ?: 1 of 3 validated other images than the best" in text
     assert "picked out of 2:" in text
+
+
+def test_what_was_stopped_early_is_not_compared_and_it_is_said(tmp_path: Path) -> None:
+    place = write(tmp_path / "aug", [0.65, 0.64, 0.63], 2)
+    results = ResultsDirectory(place)
+    first, second, third = (
+        [r for r in results.records().values() if r.config["lr"] == lr]
+        for lr in (0.001, 0.002, 0.003)
+    )
+    for record in (*third, second[1]):
+        results.add(replace(record, status="pruned"))
+    results.flush()
+    families = marks(place).set_index("lr")
+    assert families["tied"].to_dict() == {0.001: "yes", 0.002: "?", 0.003: "?"}
+    assert "tied ?: 2 of 3 were stopped early, or some of their seeds were" in show([place])
+    results.add(replace(first[0], status="pruned"))
+    results.flush()
+    assert "picked by their accuracy: it is too high" in show([place])
 
 
 def test_the_same_split_with_other_images_is_not_paired_either(tmp_path: Path) -> None:

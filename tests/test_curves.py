@@ -54,7 +54,5 @@ def test_spread_over_seeds_is_pooled_over_configs_and_ignores_their_means():
     spread = seed_spread(frame, ["lr"], "val_accuracy")
     assert spread.low < 0.006 < spread.high
     assert (spread.num_configs, spread.df) == (40, 80)
-    assert spread.smallest_difference(3) == pytest.approx(
-        1.99 * spread.sd * np.sqrt(2 / 3), rel=0.01
-    )
+    assert spread.of_difference(3) == pytest.approx(1.99 * spread.sd * np.sqrt(2 / 3), rel=0.01)
     assert seed_spread(frame.drop_duplicates("lr"), ["lr"], "val_accuracy") is None

@@ -178,6 +178,38 @@ def test_pruned_trials_are_counted_and_compared_where_all_still_ran(tmp_path):
     (effect,) = axis(found, "lr").evidence["effects"]
     assert abs(effect["effect"]) == pytest.approx(0.1)
     assert effect["num_pairs"] == 4
+    (seeds,) = about(found, "seeds")
+    assert "is not told" in seeds.sentence
+
+
+def test_with_pruned_trials_the_luck_of_the_images_is_still_in_the_interval(tmp_path, truth):
+    """Four pairs that agree to the last digit, all on the same 1,000 images."""
+    true, labels, ids = truth
+    results = empty_results(tmp_path, axes={"lr": [1e-3, 1e-4]}, scheduler={"asha": {}})
+    for seed in range(4):
+        for lr, num, status in ((1e-3, 8, "complete"), (1e-4, 2, "pruned")):
+            rng = np.random.default_rng([seed, num])
+            probs = model_probs(rng, true, symmetric(WRONG), 3)
+            rows = curve(0.6 + 10 * lr, num, lambda: 0.0)
+            add_trial(results, {"lr": lr, "seed": seed}, rows, status, (ids, labels, probs))
+    results.flush()
+    found = diagnose(gather(results))
+    (effect,) = axis(found, "lr").evidence["effects"]
+    low, high = effect["interval"]
+    assert high - low > 0.02
+    assert axis(found, "lr").evidence["verdict"] == "unclear"
+
+
+def test_whether_a_model_of_mixed_images_fits_is_not_told(tmp_path):
+    results = empty_results(tmp_path, axes={"drop_rate": [0.0, 0.3]})
+    for drop_rate in (0.0, 0.3):
+        rows = [row | {"train_accuracy": 0.45} for row in curve(0.6, 8, lambda: 0.0)]
+        add_trial(results, {"cutmix": 1.0, "drop_rate": drop_rate}, rows)
+    results.flush()
+    found = diagnose_results(results)
+    (fit,) = about(found, "fit")
+    assert "cannot be told" in fit.sentence
+    assert "underfits" not in results.folder.read_bytes("next.yaml").decode()
 
 
 def test_a_drawn_search_gets_importances_and_its_range_narrowed(tmp_path):
@@ -216,11 +248,16 @@ def test_an_image_is_judged_only_by_trials_that_validated_it(tmp_path, truth):
 
 
 def test_a_number_is_zoomed_between_its_neighbours_or_beyond_the_last():
-    assert zoomed("lr", [1e-4, 1e-3, 1e-2], 1e-3) == [0.00032, 1e-3, 0.0032]
-    assert zoomed("lr", [1e-4, 1e-3], 1e-3) == [0.00032, 1e-3, 0.01]
-    assert zoomed("drop_rate", [0.0, 0.2], 0.0) == [0.0, 0.1]
-    assert zoomed("epochs", [5, 20], 20) == [10, 20, 80]
-    assert zoomed("seed", [1.0], 1.0) == [1]
+    assert zoomed("lr", [1e-4, 1e-3, 1e-2], [1e-3]) == [0.00032, 1e-3, 0.0032]
+    assert zoomed("lr", [1e-4, 1e-3], [1e-3]) == [0.00032, 1e-3, 0.01]
+    assert zoomed("drop_rate", [0.0, 0.2], [0.0]) == [0.0, 0.1]
+    assert zoomed("epochs", [5, 20], [20]) == [10, 20, 80]
+    assert zoomed("seed", [1.0], [1.0]) == [1]
+
+
+def test_values_that_are_not_clearly_worse_stay_inside_the_zoom():
+    assert zoomed("lr", [1e-5, 1e-4, 1e-3], [1e-3, 1e-4]) == [3.2e-5, 1e-4, 1e-3, 0.01]
+    assert zoomed("epochs", [5, 20], [20, 5]) == [1, 5, 20, 80]
 
 
 def test_the_next_grid_asks_for_what_the_evidence_asks_for_once(tmp_path):

@@ -67,6 +67,24 @@ def test_live_axis_matters_and_one_without_effect_makes_no_difference():
     assert verdict_of("drop_rate", frame).kind == "nothing"
 
 
+def test_what_acts_only_after_the_best_epoch_is_no_dead_wire():
+    frame = board(additive, AXES)
+    alike = frame[frame["drop_rate"] == 0.0]
+    frame = pd.concat([alike.assign(history=1), alike.assign(drop_rate=0.3, history=2)])
+    frame = frame.reset_index(drop=True).assign(trial_id=[f"t{i}" for i in range(2 * len(alike))])
+    assert verdict_of("drop_rate", frame).kind == "nothing"
+    assert verdict_of("drop_rate", frame.assign(history=1)).kind == "dead"
+
+
+def test_without_predictions_the_luck_of_the_validation_images_is_still_in_the_interval():
+    """The same images in all pairs: of 100 two points are within luck, of a million not."""
+    kinds = [
+        verdict_of("augment", board(additive, AXES).assign(num_val=num)).kind
+        for num in (100, 1_000_000)
+    ]
+    assert kinds == ["unclear", "matters"]
+
+
 def test_identical_metrics_are_a_dead_wire_and_nearly_identical_ones_are_not():
     frame = board(additive, AXES)
     dead = frame[frame["drop_rate"] == 0.0]

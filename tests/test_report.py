@@ -6,6 +6,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -120,9 +121,57 @@ def test_a_config_that_beats_all_others_is_said_to_be_better(tmp_path):
     add(results, 0.5, lr=1e-5, num_images=FEW)
     (part,) = read_parts([results.location])
     found = answer(part)
-    assert found.really == "Yes"
+    assert found.really == "Yes, for these runs"
     assert "picked out of" in found.why
+    assert "the luck of its best epoch, which the same images picked, is still in" in found.why
     assert "luck of the seed" in found.why
+
+
+def test_with_several_seeds_it_is_said_without_reserve(tmp_path):
+    results = results_of(tmp_path)
+    for seed in (0, 1):
+        add(results, 0.9 + seed / 100, lr=1e-3, num_images=FEW, seed=seed)
+        add(results, 0.5 + seed / 100, lr=1e-4, num_images=FEW, seed=seed)
+    (part,) = read_parts([results.location])
+    assert answer(part).really == "Yes"
+
+
+def test_a_winner_over_what_was_stopped_early_is_said_to_be_one(tmp_path):
+    results = results_of(tmp_path)
+    add(results, 0.9, lr=1e-3, num_images=FEW)
+    add(results, 0.5, lr=1e-4, num_images=FEW)
+    add(results, 0.3, lr=1e-5, num_images=FEW, status="pruned", num_epochs=2)
+    (part,) = read_parts([results.location])
+    found = answer(part)
+    assert found.really == "Yes, of those that ran to the end"
+    assert "It beats the other 1" in found.why
+    assert "1 more were stopped early, and are not compared." in found.why
+
+
+def test_nothing_is_claimed_without_the_winners_predictions(tmp_path):
+    results = results_of(tmp_path)
+    best = add(results, 0.9, lr=1e-3, num_images=FEW)
+    add(results, 0.3, lr=1e-4, num_images=FEW)
+    add(results, 0.2, lr=1e-5, num_images=FEW)
+    Path(results.path_of(f"predictions/{best}.parquet")).write_bytes(b"torn")
+    (part,) = read_parts([results.location])
+    found = answer(part)
+    assert found.really == "Cannot be told"
+    assert "predictions are missing or damaged" in found.why
+
+
+@pytest.mark.parametrize(("accuracy", "really"), [(0.89, "Cannot be told"), (0.3, "Yes")])
+def test_who_validated_other_images_may_be_as_good(tmp_path, accuracy, really):
+    results = results_of(tmp_path)
+    for seed in (0, 1):
+        add(results, 0.9, lr=1e-3, num_images=FEW, seed=seed)
+        add(results, 0.5, lr=1e-4, num_images=FEW, seed=seed)
+        elsewhere = {"split": {"seed": 1}, "split_fingerprint": "split1"}
+        add(results, accuracy, lr=1e-5, num_images=FEW, seed=seed, predicted=False, **elsewhere)
+    (part,) = read_parts([results.location])
+    found = answer(part)
+    assert found.really == really
+    assert "1 more validated other images" in found.why
 
 
 def test_all_sections_are_there(seen):
@@ -357,6 +406,18 @@ def test_calibration_error_is_none_where_confidence_is_true_and_known_where_it_i
     assert found.ece == pytest.approx(0.2, abs=1e-5)
     assert found.bias == pytest.approx(0.2, abs=1e-5)
     assert len(found.accuracy) == 1 <= NUM_BINS
+
+
+def test_a_calibration_error_that_chance_makes_is_told_as_such():
+    """Of 141 guesses whose confidence is true, bins alone make an error of several percent."""
+    rng = np.random.default_rng(0)
+    sure = rng.uniform(0.3, 1.0, 141)
+    others = np.repeat((1 - sure)[:, None] / 6, 6, axis=1)
+    labels = np.where(rng.random(141) < sure, 0, 1)
+    found = reliability([predictions(labels, np.column_stack([sure, others]), "abcdefg")])
+    assert 0.03 < found.chance_ece < 0.15
+    assert found.chance_bias > 0.04
+    assert abs(found.ece - found.chance_ece) < 0.05
 
 
 def test_confusion_counts_labels_in_rows():

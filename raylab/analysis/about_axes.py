@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from raylab.analysis.axes import find_axes
-from raylab.analysis.effects import Effect, Predictions, interactions
+from raylab.analysis.effects import Effect, interactions
 from raylab.analysis.evidence import Evidence
 from raylab.analysis.finding import Confidence, Finding, Severity, points, signed, span
 from raylab.analysis.importance import importances
@@ -20,7 +20,7 @@ MAX_INTERACTION_LEVELS = 6
 
 def verdicts_of(evidence: Evidence) -> list[Verdict]:
     """One verdict per axis of the compared trials."""
-    return judge(evidence.compared, evidence.axes, METRIC, _predictions(evidence))
+    return judge(evidence.compared, evidence.axes, METRIC, evidence.predictions)
 
 
 def axis_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Finding]:
@@ -38,11 +38,6 @@ def axis_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Findi
     found = [_pruned(evidence)] if evidence.num_pruned else []
     found += [_AXIS_TEXTS[verdict.kind](verdict, evidence) for verdict in _ordered(verdicts)]
     return [*found, *_interactions(evidence, verdicts), *_importance(evidence)]
-
-
-def _predictions(evidence: Evidence) -> Predictions:
-    """Stored predictions are of the best epoch: they do not belong to an earlier common one."""
-    return evidence.predictions if evidence.common_epoch is None else {}
 
 
 def _ordered(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -103,7 +98,14 @@ def _nothing(verdict: Verdict, evidence: Evidence) -> Finding:
 def _matters(verdict: Verdict, evidence: Evidence) -> Finding:
     effect = verdict.clearest
     assert effect is not None
-    sentence = f"{verdict.axis.name} matters: {_effect_text(effect)}. Best: {verdict.best_level}."
+    open_levels = [
+        level
+        for level in verdict.axis.levels
+        if level not in {verdict.best_level, *verdict.worse_levels()}
+    ]
+    best = f"Best: {verdict.best_level}"
+    best += f" (not told from {', '.join(open_levels)})" if open_levels else ""
+    sentence = f"{verdict.axis.name} matters: {_effect_text(effect)}. {best}."
     confidence: Confidence = "high" if effect.estimate.num >= 6 else "medium"
     return Finding("axes", sentence, _numbers(verdict), "note", confidence)
 
@@ -156,7 +158,7 @@ def _interactions(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Findi
     paired = {verdict.axis.name for verdict in verdicts if verdict.effects}
     asked = [a for a in axes if a.name in paired and len(a.levels) <= MAX_INTERACTION_LEVELS]
     found: dict[tuple[str, str], Finding] = {}
-    for known in interactions(frame, axes, asked, METRIC, _predictions(evidence)):
+    for known in interactions(frame, axes, asked, METRIC, evidence.predictions):
         clear = known.estimate.is_clear and abs(known.estimate.value) >= WORTH_NAMING
         if not clear or known.axes in found or len(found) == NUM_INTERACTIONS:
             continue

@@ -12,7 +12,7 @@ from raylab.analysis.separability import ConfusedPair, confused_pairs
 CONFUSED = 0.1
 SEPARATED = 0.9
 NEARLY_EVERY = 0.9
-MIN_TRIALS = 3
+MIN_TRIALS = MIN_CONFIGS = 3
 NUM_PAIRS = 3
 
 
@@ -22,14 +22,20 @@ def class_findings(evidence: Evidence, quality: LabelQuality | None) -> list[Fin
     if not configs:
         return []
     shared = [c for c in configs if np.array_equal(c.classes, configs[0].classes)]
+    every = confused_pairs(shared)
     pairs = [
         pair
-        for pair in confused_pairs(shared)
+        for pair in every
         if max(pair.first_as_second, pair.second_as_first) >= CONFUSED
         and pair.best_two_way < SEPARATED
     ]
     if not pairs:
-        text = "Every two classes are told apart by some config (90 % or more between the two)."
+        text = (
+            "No two classes are both confused (10 % of either) and hard to tell apart (less than "
+            "90 % right between the two)."
+        )
+        if all(pair.best_two_way >= SEPARATED for pair in every):
+            text = "Every two classes are told apart by some config (90 % or more between the two)."
         return [Finding("classes", text, {"num_configs": len(shared)}, "note", "medium")]
     return [_pair(pair, len(shared), evidence, quality) for pair in pairs[:NUM_PAIRS]]
 
@@ -56,7 +62,7 @@ def _pair(
         swapped = float(max(quality.fit.matrix[a, b], quality.fit.matrix[b, a]))
         numbers["swapped_labels"] = swapped
         if quality.is_clear and swapped >= CONFUSED / 2:
-            sentence += f" Up to {points(swapped)} % of that is in the labels themselves."
+            sentence += f" Up to {points(swapped)} of these points are in the labels themselves."
     return Finding("classes", sentence, numbers, "warning", "medium")
 
 
@@ -73,9 +79,10 @@ def image_findings(evidence: Evidence) -> list[Finding]:
     sure = wrong & (seen.probs.max(axis=1) > 0.5)
     sentence = (
         f"{wrong.sum():,} of {judged.sum():,} validation images ({points(share)} %) are wrong in "
-        f"at least 9 of 10 trials; on {sure.sum():,} of them the trials agree on another class. "
-        "Changing the config does not reach these."
+        f"at least 9 of 10 trials; on {sure.sum():,} of them the trials agree on another class."
     )
+    if len(evidence.by_family) >= MIN_CONFIGS:
+        sentence += f" None of the {len(evidence.by_family)} configs reaches these."
     numbers = {
         "num_images": int(judged.sum()),
         "num_nearly_always_wrong": int(wrong.sum()),

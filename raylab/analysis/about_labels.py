@@ -115,18 +115,20 @@ def _worst_label(seen: OutOfSample, quality: LabelQuality) -> list[Finding]:
 
 
 def _swapped(seen: OutOfSample, quality: LabelQuality) -> list[Finding]:
-    """The true class that most often carries one certain other label, where noise is clear."""
+    """The true class that most often carries one certain other label, where that is clear."""
     if not quality.is_clear:
         return []
     matrix = quality.fit.matrix - np.diag(np.diag(quality.fit.matrix))
     true, given = np.unravel_index(int(matrix.argmax()), matrix.shape)
     share = float(matrix[true, given])
-    others = np.delete(matrix[true], [true, given])
-    if share < SWAPPED or share < 2 * others.max(initial=0):
+    others = np.delete(matrix[true], [true, given]).max(initial=0)
+    low = float(quality.matrix_low[true, given])
+    if share < SWAPPED or share < 2 * others or low < max(CLEAR_NOISE, others):
         return []
     sentence = (
         f"About {points(share, 0)} % of the faces that show {seen.classes[true]} are labelled "
-        f"{seen.classes[given]}: a confusion of these two in the labels, not chance."
+        f"{seen.classes[given]} (at least {points(low, 0)} %): a confusion of these two in the "
+        "labels."
     )
-    numbers = {"true": seen.classes[true], "given": seen.classes[given], "share": share}
+    numbers = {"true": seen.classes[true], "given": seen.classes[given], "share": share, "low": low}
     return [Finding("labels", sentence, numbers, "warning", quality.confidence)]

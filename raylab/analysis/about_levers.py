@@ -14,9 +14,7 @@ def lever_gains(evidence: Evidence) -> list[Gain]:
     """Of the grid's levers, the largest first; none where it has none."""
     if not evidence.grid.get("levers"):
         return []
-    # Stored predictions are of the best epoch: they do not belong to an earlier common one.
-    predictions = evidence.predictions if evidence.common_epoch is None else {}
-    return gains(evidence.compared, evidence.grid, METRIC, predictions)
+    return gains(evidence.compared, evidence.grid, METRIC, evidence.predictions)
 
 
 def lever_findings(evidence: Evidence, found: Sequence[Gain]) -> list[Finding]:

@@ -32,6 +32,13 @@ def fit_findings(evidence: Evidence, ceiling: float = 1.0) -> list[Finding]:
     train, val = best["train_accuracy"].mean(), best["val_accuracy"].mean()
     if pd.isna(train):
         return []
+    if _is_mixed(best.iloc[0]):
+        sentence = (
+            f"Whether the best config fits cannot be told: it learns from mixed images, and is "
+            f"right on {points(train)} % of those, {points(val)} % of the validation images."
+        )
+        numbers = {"train_accuracy": train, "val_accuracy": val}
+        return [Finding("fit", sentence, numbers, "note", "high")]
     gap = float(train - val)
     curve = _mean_curve(evidence)
     loss_rise = float(curve["val_loss"].iloc[-1] / curve["val_loss"].min())
@@ -56,7 +63,8 @@ def fit_findings(evidence: Evidence, ceiling: float = 1.0) -> list[Finding]:
             f" Its val_loss ends {points(loss_rise - 1, 0)} % above its lowest: it grows ever "
             "surer of its mistakes."
         )
-    sentence += _how_train_was_measured(best.iloc[0])
+    if best.iloc[0].get("augment", "none") != "none":  # counted while learning, on what it saw
+        sentence += " (Training accuracy is counted on augmented images; the true gap is wider.)"
     numbers = {
         "train_accuracy": train,
         "val_accuracy": val,
@@ -67,14 +75,9 @@ def fit_findings(evidence: Evidence, ceiling: float = 1.0) -> list[Finding]:
     return [Finding("fit", sentence, numbers, severity, "medium")]
 
 
-def _how_train_was_measured(trial: "pd.Series[Any]") -> str:
-    """Training accuracy is counted while learning, on what the model was shown."""
-    mixed = any(float(str(trial.get(name) or 0)) > 0 for name in ("mixup", "cutmix"))
-    if mixed:
-        return " (Mixed images make the training accuracy too low to compare.)"
-    if trial.get("augment", "none") != "none":
-        return " (Training accuracy is counted on augmented images; the true gap is wider.)"
-    return ""
+def _is_mixed(trial: "pd.Series[Any]") -> bool:
+    """Mixed images have two labels, and a guess is right on the heavier one only."""
+    return any(float(str(trial.get(name) or 0)) > 0 for name in ("mixup", "cutmix"))
 
 
 def curve_findings(evidence: Evidence) -> list[Finding]:
@@ -122,7 +125,16 @@ def curve_findings(evidence: Evidence) -> list[Finding]:
 
 
 def seed_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Finding]:
-    """How far the seed alone moves the accuracy, and how many configs that leaves in doubt."""
+    """How far the seed alone moves the accuracy, and how many configs that leaves in doubt.
+
+    Not where trials were stopped early: the seeds that were left scatter less than seeds do.
+    """
+    if evidence.num_pruned:
+        sentence = (
+            "How far the seed moves the accuracy is not told: trials were stopped early by their "
+            "accuracy, and what is left scatters less than seeds do."
+        )
+        return [Finding("seeds", sentence, {"num_pruned": evidence.num_pruned}, "note", "high")]
     complete = without_copies(evidence.complete, evidence.compared, verdicts)
     same = [name for name in CONFIG_COLUMNS if name in complete and name != "seed"]
     spread = seed_spread(complete, same, "val_accuracy")
@@ -139,21 +151,24 @@ def seed_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Findi
         )
         return [Finding("seeds", sentence, {"standard_error": error}, "warning", "high")]
     keys = [name for name in same if name not in REPEATS]
-    families = complete.groupby(keys, dropna=False)["val_accuracy"].agg(["mean", "size"])
-    typical = int(families["size"].median())
-    within = spread.smallest_difference(typical)
+    families = complete.groupby(keys, dropna=False).agg(
+        mean=("val_accuracy", "mean"), num_seeds=("seed", "nunique")
+    )
+    typical = int(families["num_seeds"].median())
+    within = spread.of_difference(typical)
     close = int((families["mean"] > families["mean"].max() - within).sum()) - 1
     sentence = (
         f"The seed alone moves the accuracy by ±{points(spread.sd, 2)} points (standard deviation "
         f"{span(spread.low, spread.high, 2)}, {spread.num_configs} configs): with {typical} seeds "
-        f"each, two configs must differ by {points(within)} points to be told apart. "
-        f"{close} of {len(families) - 1} other configs lie within that of the best."
+        f"each, it alone brings two equal configs up to {points(within)} points apart, and the "
+        f"validation images come on top. {close} of {len(families) - 1} other configs lie within "
+        "that of the best."
     )
     numbers = {
         "sd": spread.sd,
         "sd_interval": [spread.low, spread.high],
         "df": spread.df,
-        "smallest_difference": within,
+        "seed_difference": within,
         "num_close_to_best": close,
         "num_configs": len(families),
     }

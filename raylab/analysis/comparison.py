@@ -9,7 +9,7 @@ import pandas as pd
 
 from raylab.analysis.families import clearly_worse, measured
 from raylab.analysis.joint import FamilyScore, JointScores, joint, score
-from raylab.analysis.predictions import TrialPredictions, load_trial
+from raylab.analysis.predictions import UNREADABLE, TrialPredictions, load_trial
 from raylab.analysis.ties import LEVEL, tied_with_best
 from raylab.analysis.winner import corrected_best
 from raylab.results.directory import ResultsDirectory
@@ -21,7 +21,7 @@ NUM_READERS = 8
 # What the families that are out of the question may cost of LEVEL.
 SCREEN_LEVEL = 0.001
 
-OTHER_IMAGES = "?"
+NOT_COMPARED = "?"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Comparison:
 
     families: pd.DataFrame
     """As of `by_family`; family_low and family_high from predictions where those were read.
-    `tied`: yes (may be the best), no, ? (validated on other images), or None (not compared).
+    `tied`: yes (may be the best), no, ? (validated on other images, or stopped early), or None (no
+    predictions, or not read).
     `corrected`: the best family's mean corrected for having been picked, None elsewhere."""
     notes: tuple[str, ...]
     """Lines for below the table."""
@@ -42,15 +43,18 @@ def compare(
     """Each family against the first of the frame, in pairs on the same images.
 
     `families` is ranked by family_mean, `trials` the frame it came from, `folders` the results
-    directory of each `sweep`. Files that are missing or damaged give no mark.
+    directory of each `sweep`. Files that are missing or damaged give no mark. Families of which a
+    scheduler stopped trials early are not compared: those have learned for less long, and those
+    that were left to learn were picked by their accuracy.
     """
     marked = families.assign(tied=None, corrected=np.nan).astype({"tied": "object"})
     ranked = families[families["family_mean"].notna()]
     if ranked.empty:
         return Comparison(marked, ())
     same = ranked["split_fingerprint"] == ranked["split_fingerprint"].iloc[0]
-    marked.loc[same.index[~same], "tied"] = OTHER_IMAGES
-    rivals = ranked[same]
+    early = stopped_early(ranked)
+    rivals = ranked[same & (~early | (ranked["family_id"] == ranked["family_id"].iloc[0]))]
+    marked.loc[ranked.index.difference(rivals.index), "tied"] = NOT_COMPARED
     hopeless = clearly_worse(rivals, SCREEN_LEVEL)
     marked.loc[hopeless.index[hopeless], "tied"] = "no"
     read = _scores(rivals[~hopeless].head(MAX_FAMILIES), trials, folders)
@@ -58,7 +62,7 @@ def compare(
         notes = _mark(marked, rivals, read, len(rivals) - int(hopeless.sum()))
     else:
         notes = ["nothing is paired: the best has no stored predictions"]
-    notes += _remarks(marked, ranked)
+    notes += _remarks(marked, ranked, early)
     others = ranked[~same & (ranked["num_trials"] > 1)].head(MAX_FAMILIES)
     for _, alike in others.groupby("split_fingerprint"):
         _set_intervals(marked, _scores(alike, trials, folders).values())
@@ -73,7 +77,7 @@ def _mark(
     images = read[best_id].image_ids
     same = [f for f in read.values() if np.array_equal(f.image_ids, images)]
     other = set(read) - {f.family_id for f in same}  # one split, and yet images are missing
-    marked.loc[marked["family_id"].isin(other), "tied"] = OTHER_IMAGES
+    marked.loc[marked["family_id"].isin(other), "tied"] = NOT_COMPARED
     scores = _set_intervals(marked, same)
     if scores is None or len(rivals) < 2:
         return []
@@ -89,7 +93,8 @@ def _mark(
     cut = "" if len(read) == num_open else f" ({len(same):,} could be paired, so rather too high)"
     return [
         f"best {mean:.4f}; corrected for being picked out of {len(rivals) - len(other):,}{cut}: "
-        f"{corrected.score:.4f} (standard error {corrected.standard_error:.4f})",
+        f"{corrected.score:.4f} (standard error {corrected.standard_error:.4f}); the luck of its "
+        "best epoch, which the same images picked, is still in it",
         f"tied yes: may be the best, by paired tests on the same {scores.num_images:,} images "
         f"(family-wise error {LEVEL:.0%})",
     ]
@@ -130,14 +135,31 @@ def _scores(
 def _load(results: ResultsDirectory, trial_id: str) -> TrialPredictions | None:
     try:
         found = load_trial(results, trial_id)
-    except (OSError, ValueError, KeyError):  # missing or damaged: no mark, but still a table
+    except UNREADABLE:  # no mark, but still a table
         return None
     return found if len(found.image_ids) else None
 
 
-def _remarks(marked: pd.DataFrame, ranked: pd.DataFrame) -> list[str]:
+def stopped_early(families: pd.DataFrame) -> "pd.Series[bool]":
+    """Families of which a scheduler stopped a trial; of others all that ended ran to their end."""
+    return families["status"].str.contains("pruned")
+
+
+def _remarks(marked: pd.DataFrame, ranked: pd.DataFrame, early: "pd.Series[bool]") -> list[str]:
     remarks = []
-    num_other = int((marked["tied"] == OTHER_IMAGES).sum())
+    num_early = int(early.iloc[1:].sum())
+    if num_early:
+        remarks.append(
+            f"tied ?: {num_early:,} of {len(ranked):,} were stopped early, or some of their seeds "
+            "were, and are not compared"
+        )
+    if early.iloc[0] and "complete" in ranked["status"].iloc[0]:
+        remarks.append(
+            "the best's mean is of the seeds that were not stopped early, picked by their "
+            "accuracy: it is too high"
+        )
+    others = ranked.index[~early]
+    num_other = int((marked.loc[others, "tied"] == NOT_COMPARED).sum())
     if num_other:
         remarks.append(
             f"tied ?: {num_other:,} of {len(ranked):,} validated other images than the best "

@@ -116,7 +116,7 @@ def _wish(findings: Sequence[Finding]) -> Wish:
     return Wish(
         more_seeds=unclear or bool(seeds and seeds.severity == "warning"),
         more_epochs=int(curve.evidence["more_epochs"]) if curve and helps else 0,
-        more_augmentation=bool(fit and fit.evidence["gap"] > 0.1),
-        more_learning=bool(fit and not helps and not fit.evidence["has_learned"]),
+        more_augmentation=bool(fit and fit.evidence.get("gap", 0.0) > 0.1),
+        more_learning=bool(fit and not helps and not fit.evidence.get("has_learned", True)),
         soft_labels=interval[0] > NOISY,
     )

@@ -20,6 +20,8 @@ from scipy.stats import norm, t
 from raylab.analysis.axes import Axis, contexts, settings
 from raylab.analysis.predictions import TrialPredictions
 
+HISTORY = "history"
+"""What a trial measured in all its epochs, as one number; a frame may do without."""
 DEAD_COLUMNS = ("val_accuracy", "val_loss", "val_macro_f1", "train_loss", "train_accuracy")
 NO_DIFFERENCE = 0.003
 """An effect whose interval lies within ± this (0.3 points) makes no difference."""
@@ -61,7 +63,7 @@ class Effect:
     high_level: str
     estimate: Estimate
     is_identical: bool
-    """Every pair gave the same metrics to the last digit: the axis changed nothing at all."""
+    """Every pair gave the same metrics to the last digit, in every epoch: it changed nothing."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,8 @@ def effects(
 ) -> dict[str, list[Effect]]:
     """Per asked axis every pair of levels; the intervals of one axis hold together (Bonferroni).
 
-    frame: one row per trial; axes: all that differ in it; predictions: by trial_id, empty where
-    the validation images count for nothing.
+    frame: one row per trial, its validation images counted in num_val, or of no account without
+    it; axes: all that differ in it; predictions: by trial_id.
     """
     found: dict[str, list[Effect]] = {}
     for axis in asked:
@@ -170,9 +172,11 @@ def contrast(
     tail = 0.025 / comparison.num_compared
     variance, df = _repeat_variance(values, comparison.settings)
     repeats = float(t.isf(tail, df)) * math.sqrt(variance / num)
-    trial_ids = frame["trial_id"].to_numpy()[rows]
-    images = float(norm.isf(tail)) * image_error(trial_ids, signs, predictions)
-    half = math.hypot(repeats, images)
+    images = image_error(frame["trial_id"].to_numpy()[rows], signs, predictions)
+    if images is None:
+        shares = frame[metric].to_numpy(dtype=np.float64)[rows].mean(axis=0)
+        images = unpaired_error(shares, signs, num_images(frame))
+    half = math.hypot(repeats, float(norm.isf(tail)) * images)
     return Estimate(mean, mean - half, mean + half, num)
 
 
@@ -188,16 +192,18 @@ def _repeat_variance(values: Floats, setting: npt.NDArray[np.int64]) -> tuple[fl
 
 def image_error(
     trial_ids: npt.NDArray[np.object_], signs: Floats, predictions: Predictions
-) -> float:
+) -> float | None:
     """Standard error of the mean contrast that the choice of validation images alone makes.
 
     trial_ids (P, M). Paired on the images that all M trials of a row validated; where they
-    validated other images (another split), the images count as two independent draws. 0 without
-    predictions. It holds a little of the seeds' noise too, which widens the interval.
+    validated other images (another split), the images count as two independent draws. None where
+    no row has predictions. It holds a little of the seeds' noise too, which widens the interval.
+    Predictions are of a trial's best epoch; where trials are compared after another one, how
+    differently two of them are right is taken to be the same there.
     """
     known = [row for row in trial_ids if all(trial_id in predictions for trial_id in row)]
     if not known:
-        return 0.0
+        return None
     ids: list[npt.NDArray[np.str_]] = []
     values: list[Floats] = []
     for row in known:
@@ -205,7 +211,8 @@ def image_error(
         right = [trial.correct for trial in trials]
         first = trials[0].image_ids
         if not all(np.array_equal(trial.image_ids, first) for trial in trials):
-            return _unpaired_error(right, signs)
+            shares = np.array([r.mean() for r in right])
+            return unpaired_error(shares, signs, np.array([len(r) for r in right], np.float64))
         ids.append(np.asarray(first))
         values.append(signs @ np.array(right, dtype=np.float64))
     _, places = np.unique(np.concatenate(ids), return_inverse=True)
@@ -214,9 +221,20 @@ def image_error(
     return float(means.std(ddof=1) / math.sqrt(len(means)))
 
 
-def _unpaired_error(right: Sequence[npt.NDArray[np.bool_]], signs: Floats) -> float:
-    shares = zip(right, signs, strict=True)
-    return math.sqrt(sum(s**2 * r.mean() * (1 - r.mean()) / len(r) for r, s in shares))
+def unpaired_error(shares: Floats, signs: Floats, num: float | Floats) -> float:
+    """Standard error of the signed sum of accuracies (M,) on `num` images each, drawn for each
+    alone: an upper bound for trials on the same images, which are right on much the same ones.
+    """
+    return math.sqrt(float((signs**2 * shares * (1 - shares) / num).sum()))
+
+
+def num_images(frame: pd.DataFrame) -> float:
+    """Validation images of all splits of the frame together; inf where nobody counted them."""
+    if "num_val" not in frame or frame["num_val"].isna().all():
+        return math.inf
+    if "split_fingerprint" not in frame:
+        return float(frame["num_val"].median())
+    return float(frame.groupby("split_fingerprint", dropna=False)["num_val"].first().sum())
 
 
 def _table(frame: pd.DataFrame, context: "pd.Series[int]", cell: "pd.Series[int]") -> pd.DataFrame:
@@ -233,4 +251,8 @@ def _is_identical(frame: pd.DataFrame, pairs: npt.NDArray[np.int64]) -> bool:
     columns = [name for name in DEAD_COLUMNS if name in frame]
     measured = frame[columns].to_numpy(dtype=np.float64)
     first, second = measured[pairs[:, 0]], measured[pairs[:, 1]]
+    if HISTORY in frame:  # what only acts after the best epoch acts all the same
+        histories = frame[HISTORY].to_numpy()
+        if (histories[pairs[:, 0]] != histories[pairs[:, 1]]).any():
+            return False
     return bool(np.array_equal(first, second, equal_nan=True) and not np.isnan(first).all())

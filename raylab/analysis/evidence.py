@@ -11,7 +11,8 @@ from raylab.analysis.axes import Axis, find_axes
 from raylab.analysis.generations import in_generations, is_population
 from raylab.analysis.leaks import Leak, find_leak
 from raylab.analysis.outofsample import OutOfSample, average, better_half
-from raylab.analysis.predictions import TrialPredictions, load_trial
+from raylab.analysis.predictions import UNREADABLE, TrialPredictions, load_trial
+from raylab.config.sweep import EPOCH_METRICS
 from raylab.errors import Problem, Refused
 from raylab.results.directory import ResultsDirectory
 from raylab.results.leaderboard import read
@@ -29,7 +30,7 @@ class Evidence:
     epochs: pd.DataFrame
     """One row per trial and epoch."""
     predictions: Mapping[str, TrialPredictions]
-    """Of complete trials, by trial_id."""
+    """Of complete and pruned trials, by trial_id, as of each one's best epoch."""
     images: pd.DataFrame
     """image_id, path, sha256, …; empty where the results have no images.parquet."""
     leaks: tuple[Leak, ...]
@@ -63,8 +64,23 @@ class Evidence:
 
         Without pruned trials: complete ones at their best epoch. With them: all at the last epoch
         that all reached, since those that survived were picked by their accuracy. A population's
-        say of what they began with only which generation they are.
+        say of what they began with only which generation they are. `history`, where epochs were
+        recorded: one number for all that a trial measured in all of them.
         """
+        compared = self._compared()
+        if self.epochs.empty:
+            return compared
+        return compared.assign(history=compared["trial_id"].map(self._histories()))
+
+    def _histories(self) -> "pd.Series[int]":
+        """By trial_id."""
+        ordered = self.epochs.sort_values(["trial_id", "epoch"])
+        measured = ordered[["epoch", *EPOCH_METRICS]]
+        rows = pd.util.hash_pandas_object(measured, index=False)
+        histories: pd.Series[int] = rows.groupby(ordered["trial_id"]).agg(lambda h: hash(tuple(h)))
+        return histories
+
+    def _compared(self) -> pd.DataFrame:
         if self.common_epoch is None and is_population(self.grid):
             complete = in_generations(self.trials).query("status == 'complete'")
             return complete.assign(compared_accuracy=complete["val_accuracy"]).reset_index(
@@ -139,7 +155,7 @@ def gather(results: ResultsDirectory) -> Evidence:
     return Evidence(
         trials=same,
         epochs=epochs[epochs["trial_id"].isin(same["trial_id"])],
-        predictions=_predictions(results, same[same["status"] == "complete"]),
+        predictions=_predictions(results, same[same["status"] != "failed"]),
         images=images,
         leaks=tuple(leaks),
         grid=_grid(results),
@@ -147,13 +163,14 @@ def gather(results: ResultsDirectory) -> Evidence:
     )
 
 
-def _predictions(results: ResultsDirectory, complete: pd.DataFrame) -> dict[str, TrialPredictions]:
-    best = complete.sort_values("val_accuracy", ascending=False)["trial_id"][:MAX_PREDICTIONS]
+def _predictions(results: ResultsDirectory, ended: pd.DataFrame) -> dict[str, TrialPredictions]:
+    """Complete trials before pruned ones, and the best first."""
+    ordered = ended.sort_values(["status", "val_accuracy"], ascending=[True, False])
     found = {}
-    for trial_id in best:
+    for trial_id in ordered["trial_id"][:MAX_PREDICTIONS]:
         try:
             found[str(trial_id)] = load_trial(results, str(trial_id))
-        except FileNotFoundError:
+        except UNREADABLE:
             continue
     return found
 

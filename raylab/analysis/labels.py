@@ -5,6 +5,7 @@ N = images, K = classes.
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,9 @@ class LabelQuality:
     wrong_per_class_low: Array
     """Bootstrap, and below also by one image per entry of the class's column, as `rate_low`."""
     wrong_per_class_high: Array
+    matrix_low: Array
+    """(K, K) lower ends of P(given j | true i), all of which hold together (Bonferroni), and less
+    one image per entry, as `rate_low`."""
     cleanlab_rate: float
     """cleanlab's confident-joint estimate, which counts a weak model's mistakes as noise."""
     true_accuracy: float
@@ -82,7 +86,8 @@ def estimate_quality(seen: OutOfSample) -> LabelQuality:
     fit = fit_noise(probs, labels)
     num_classes = probs.shape[1]
     per_class = wrong_per_class(fit.right, labels, num_classes)
-    low, high = basic_interval(np.append(per_class, fit.rate), bootstrap_rates(labels, fit))
+    rates, matrices = bootstrap_rates(labels, fit)
+    low, high = basic_interval(np.append(per_class, fit.rate), rates)
     guess = probs.argmax(axis=1)
     found_in_none = fit.matrix.size / len(labels)
     counts = np.maximum(np.bincount(labels, minlength=num_classes), 1)
@@ -94,12 +99,22 @@ def estimate_quality(seen: OutOfSample) -> LabelQuality:
         wrong_per_class=per_class,
         wrong_per_class_low=np.clip(low[:-1] - num_classes / counts, 0, 1),
         wrong_per_class_high=high[:-1],
+        matrix_low=_matrix_low(fit, matrices),
         cleanlab_rate=float(1 - np.trace(estimate_joint(labels, probs))),
         true_accuracy=float(fit.clean[np.arange(len(labels)), guess].mean()),
         sure_frac=float((fit.clean.max(axis=1) > SURE).mean()),
         suspicion=1 - fit.right,
         label_quality=get_label_quality_scores(labels, fit.clean),
     )
+
+
+def _matrix_low(fit: NoiseFit, redrawn: Array) -> Array:
+    """redrawn: (B, K, K)."""
+    num_classes = len(fit.matrix)
+    z = NormalDist().inv_cdf(1 - 0.025 / max(num_classes * (num_classes - 1), 1))
+    shown = np.maximum(fit.true.sum(axis=0), 1)[:, None]
+    low: Array = np.clip(fit.matrix - z * redrawn.std(axis=0) - 1 / shown, 0, 1)
+    return low
 
 
 def basic_interval(estimates: Array, redrawn: Array) -> tuple[Array, Array]:

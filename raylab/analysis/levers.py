@@ -20,7 +20,14 @@ from pydantic import ValidationError
 from scipy.stats import norm, t
 
 from raylab.analysis.axes import REPEATS, shown
-from raylab.analysis.effects import MIN_REPEATS, Estimate, Predictions, image_error
+from raylab.analysis.effects import (
+    MIN_REPEATS,
+    Estimate,
+    Predictions,
+    image_error,
+    num_images,
+    unpaired_error,
+)
 from raylab.config.fields import overlay, root
 from raylab.config.files import FILES
 from raylab.config.trial import TrialConfig
@@ -69,7 +76,8 @@ def gains(
         str(lever): _pairs(trials, of_base, metric)
         for lever, trials in keyed[keyed["lever"] != ""].groupby("lever", sort=False)
     }
-    found = _estimated({lever: pair for lever, pair in pairs.items() if len(pair)}, predictions)
+    paired = {lever: pair for lever, pair in pairs.items() if len(pair)}
+    found = _estimated(paired, predictions, num_images(frame))
     return sorted(found, key=lambda gain: -gain.estimate.value)
 
 
@@ -126,7 +134,9 @@ def _pairs(trials: pd.DataFrame, base: pd.DataFrame, metric: str) -> pd.DataFram
     )
 
 
-def _estimated(pairs: Mapping[str, pd.DataFrame], predictions: Predictions) -> list[Gain]:
+def _estimated(
+    pairs: Mapping[str, pd.DataFrame], predictions: Predictions, num_val: float
+) -> list[Gain]:
     """The gains with intervals from the scatter over seeds, pooled, and over images."""
     together = pd.concat(pairs.values()) if pairs else pd.DataFrame({"gain": [], "setting": []})
     deviations = together["gain"] - together.groupby("setting")["gain"].transform("mean")
@@ -139,7 +149,11 @@ def _estimated(pairs: Mapping[str, pd.DataFrame], predictions: Predictions) -> l
             variance = float((deviations**2).sum()) / df
             effective_df = df / (1 + (len(pairs) - 1) * SHARED_BASE**2)
             seeds = float(t.isf(TAIL, effective_df)) * math.sqrt(variance / len(rows))
-            images = image_error(trial_ids, np.array([-1.0, 1.0]), predictions)
+            signs = np.array([-1.0, 1.0])
+            images = image_error(trial_ids, signs, predictions)
+            if images is None:
+                of_lever = float(rows["mean"].mean())
+                images = unpaired_error(np.array([of_lever - value, of_lever]), signs, num_val)
             half = math.hypot(seeds, float(norm.isf(TAIL)) * images)
         estimate = Estimate(value, value - half, value + half, len(rows))
         found.append(Gain(lever, estimate, float(rows["mean"].mean()), trial_ids))

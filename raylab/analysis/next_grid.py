@@ -145,12 +145,16 @@ class _Draft:
             self._fix(key, values[0] if verdict.kind == "dead" else best)
             why = "a dead wire" if verdict.kind == "dead" else "makes no difference"
             self.reasons.append(f"{key}: {why}; fixed at {shown(self._value(key))}")
-        elif verdict.kind == "matters" and is_number(key):
-            self.axes[key] = zoomed(key, [float(v) for v in values], float(best))
-            self.reasons.append(f"{key}: matters, best at {verdict.best_level}; looking around it")
-        elif verdict.kind == "matters":
-            worse = verdict.worse_levels()
-            kept = [value for level, value in by_level.items() if level not in worse]
+        if verdict.kind != "matters":
+            return
+        worse = verdict.worse_levels()
+        kept = [value for level, value in by_level.items() if level not in worse]
+        if is_number(key):
+            self.axes[key] = zoomed(key, [float(v) for v in values], [float(v) for v in kept])
+            around = "it" if len(kept) == 1 else "all that is not clearly worse"
+            best_at = f"best at {verdict.best_level}"
+            self.reasons.append(f"{key}: matters, {best_at}; looking around {around}")
+        else:
             left_out = ", ".join(sorted(worse & set(by_level)))
             self.reasons.append(f"{key}: without what is clearly worse ({left_out or 'nothing'})")
             if len(kept) == 1:
@@ -224,28 +228,34 @@ class _Draft:
         return self.trial.get(key, TrialConfig.model_fields[key].default)
 
 
-def zoomed(key: str, values: Sequence[float], best: float) -> list[Any]:
-    """Half-way to both neighbours of the best value, or beyond it where it is the last.
+def zoomed(key: str, values: Sequence[float], good: Sequence[float]) -> list[Any]:
+    """The good ones of the values, and half-way to the neighbours of the lowest and the highest of
+    them, or beyond where it is the last.
 
     On a logarithmic scale where the values span it; only what the field allows.
     """
-    ordered = sorted(set(values))
-    at = ordered.index(best)
+    ordered, kept = sorted(set(values)), sorted(set(good))
+    if len(ordered) == 1:
+        return _allowed(key, kept)
     is_log = ordered[0] > 0 and ordered[-1] / ordered[0] >= MIN_RATIO
-    below = _between(ordered[at - 1], best, is_log) if at > 0 else None
-    above = _between(best, ordered[at + 1], is_log) if at + 1 < len(ordered) else None
-    if below is None and above is not None:
-        below = _beyond(best, ordered[1], is_log)
-    elif above is None and below is not None:
-        above = _beyond(best, ordered[-2], is_log)
-    kept: list[Any] = []
-    for value in (below, best, above):
-        if value is None:
-            continue
-        plain = round(value) if is_whole_number(key) else value
-        if not field_problems(key, plain) and plain not in kept:
-            kept.append(plain)
-    return kept
+    first, last = ordered.index(kept[0]), ordered.index(kept[-1])
+    below = (
+        _between(ordered[first - 1], kept[0], is_log)
+        if first > 0
+        else _beyond(kept[0], ordered[1], is_log)
+    )
+    above = (
+        _between(kept[-1], ordered[last + 1], is_log)
+        if last + 1 < len(ordered)
+        else _beyond(kept[-1], ordered[-2], is_log)
+    )
+    return _allowed(key, [below, *kept, above])
+
+
+def _allowed(key: str, values: Sequence[float]) -> list[Any]:
+    """Those that the field allows, each once."""
+    plain = [round(value) if is_whole_number(key) else value for value in values]
+    return list(dict.fromkeys(value for value in plain if not field_problems(key, value)))
 
 
 def _between(a: float, b: float, is_log: bool) -> float:

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 from raylab.results.directory import ResultsDirectory
 
 PREFIX = "p_"
+UNREADABLE = (OSError, ValueError, KeyError)
+"""What `load_trial` raises where a file is missing, torn or of another form."""
 
 
 @dataclass(frozen=True)

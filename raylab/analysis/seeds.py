@@ -19,8 +19,10 @@ class SeedSpread:
     df: int
     """Trials beyond the first of each config."""
 
-    def smallest_difference(self, num_seeds: int) -> float:
-        """What two means over `num_seeds` must differ by to be told apart at 95 %."""
+    def of_difference(self, num_seeds: int) -> float:
+        """How far apart the luck of the seed alone brings two means over `num_seeds`, in 95 % of
+        cases; that of the validation images comes on top.
+        """
         return float(t.ppf(0.975, self.df)) * self.sd * math.sqrt(2 / num_seeds)
 
 

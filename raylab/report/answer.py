@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from raylab.analysis.comparison import NOT_COMPARED, SCREEN_LEVEL, stopped_early
+from raylab.analysis.families import clearly_worse
 from raylab.analysis.finding import Finding
 from raylab.report.blocks import Answer, Chart
 from raylab.report.figures import ends, figure, label, rows, spans
@@ -94,29 +96,73 @@ def _really(part: Part) -> tuple[str, str]:
     first = families.iloc[0]
     compared = families[families["tied"].isin(["yes", "no"])]
     num_tied = int((compared["tied"] == "yes").sum())
-    luck = ""
+    luck = _luck(families, len(compared))
+    if len(families) == 1:
+        return "Nothing to compare", "Only one config has a result." + luck
+    if pd.isna(first["tied"]):
+        return "Cannot be told", "The winner's predictions are missing or damaged." + luck
+    others, are_open = _others(families)
+    if len(compared) < 2:
+        return "Cannot be told", "No other config was compared with it in pairs." + others + luck
+    images = f"{int(first['num_images']):,} validation images"
+    if num_tied > 1:
+        why = (
+            f"{num_tied} of {len(compared)} configs may be the best: on {images} chance explains "
+            "what lies between them."
+        )
+        return "Not shown", why + others + luck
+    why = f"It beats the other {len(compared) - 1} in paired tests on the same {images}."
+    if are_open:
+        return "Cannot be told", why + others + luck
+    if stopped_early(families).any():
+        return "Yes, of those that ran to the end", why + others + luck
+    is_one_seed = bool((families["num_trials"] == 1).all())
+    return "Yes, for these runs" if is_one_seed else "Yes", why + others + luck
+
+
+def _luck(families: pd.DataFrame, num_compared: int) -> str:
+    """What is in the winner's accuracy beside its merit, a sentence each."""
+    first, luck = families.iloc[0], ""
     if pd.notna(first["corrected"]):
         luck = (
-            f" Without the luck of having been picked out of {len(compared)}, expect "
-            f"{percent(first['corrected'])} of it."
+            f" Without the luck of having been picked out of {num_compared}, "
+            f"{percent(first['corrected'])} are left; the luck of its best epoch, which the same "
+            "images picked, is still in them."
         )
     if (families["num_trials"] == 1).all():
         luck += " Each config ran once: the luck of the seed is in none of this."
     if "complete" not in str(first["status"]):
         luck += " It was itself stopped early."
-    if len(families) == 1:
-        return "Nothing to compare", "Only one config has a result." + luck
-    if len(compared) < 2:
-        return "Cannot be told", "No other config could be compared with it in pairs." + luck
-    images = f"{int(first['num_images']):,} validation images"
-    if num_tied == 1:
-        why = f"It beats the other {len(compared) - 1} in paired tests on the same {images}."
-        return "Yes", why + luck
-    why = (
-        f"{num_tied} of {len(compared)} configs may be the best: on {images} chance explains what "
-        "lies between them."
-    )
-    return "Not shown", why + luck
+    elif "pruned" in str(first["status"]):
+        luck += (
+            " Some of its seeds were stopped early; those left were picked by their accuracy, so "
+            "that its mean is too high."
+        )
+    if "failed" in str(first["status"]):
+        luck += f" Not all of its trials ended well ({first['status']})."
+    return luck
+
+
+def _others(families: pd.DataFrame) -> tuple[str, bool]:
+    """What was not compared with the winner, a sentence each; whether some of it, having learned
+    as long, may be as good.
+    """
+    rest = families.iloc[1:]
+    early = stopped_early(rest)
+    missing = rest[~early & rest["tied"].isna()]
+    elsewhere = rest[~early & (rest["tied"] == NOT_COMPARED)]
+    said, are_open = "", len(missing) > 0
+    if len(elsewhere):
+        hopeless = clearly_worse(pd.concat([families.iloc[:1], elsewhere]), SCREEN_LEVEL)
+        num_open = int((~hopeless.iloc[1:]).sum())
+        are_open |= num_open > 0
+        rivals = f"{num_open:,} of them may be as good" if num_open else "all clearly worse"
+        said += f" {len(elsewhere):,} more validated other images: {rivals}."
+    if len(missing):
+        said += f" {len(missing):,} more have no predictions that could be read."
+    if early.any():
+        said += f" {int(early.sum()):,} more were stopped early, and are not compared."
+    return said, are_open
 
 
 def _unjudged(part: Part) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from raylab.report.wording import percent
 
 NUM_BINS = 15
 FAIR = 0.01
+NUM_DRAWS = 200
 Floats = npt.NDArray[np.float64]
 
 
@@ -38,6 +39,10 @@ class Reliability:
     """Expected calibration error, 0..1."""
     bias: float
     """Mean confidence less accuracy: above 0 it believes itself too much."""
+    chance_ece: float
+    """What the error would be, in the mean, if every confidence meant what it says."""
+    chance_bias: float
+    """How far from 0 the bias would be then, in 95 % of cases."""
 
 
 def reliability(trials: Sequence[TrialPredictions]) -> Reliability:
@@ -49,9 +54,36 @@ def reliability(trials: Sequence[TrialPredictions]) -> Reliability:
     held = counts > 0
     means = np.bincount(bins, confidence, NUM_BINS)[held] / counts[held]
     accuracy = np.bincount(bins, right, NUM_BINS)[held] / counts[held]
-    ece = float(np.average(np.abs(means - accuracy), weights=counts[held]))
-    bias = float(confidence.mean() - right.mean())
-    return Reliability(means, accuracy, counts[held] / times_validated(trials), ece, bias)
+    chance = _by_chance(trials, confidence, bins)
+    return Reliability(
+        confidence=means,
+        accuracy=accuracy,
+        num_images=counts[held] / times_validated(trials),
+        ece=_ece(confidence - right, bins),
+        bias=float(confidence.mean() - right.mean()),
+        chance_ece=float(np.mean([ece for ece, _ in chance])),
+        chance_bias=float(np.quantile([abs(bias) for _, bias in chance], 0.95)),
+    )
+
+
+def _ece(gaps: Floats, bins: npt.NDArray[np.int64]) -> float:
+    """gaps (N,): confidence less right or wrong; what cancels within a bin does not count."""
+    return float(np.abs(np.bincount(bins, gaps, NUM_BINS)).sum() / len(gaps))
+
+
+def _by_chance(
+    trials: Sequence[TrialPredictions], confidence: Floats, bins: npt.NDArray[np.int64]
+) -> list[tuple[float, float]]:
+    """ECE and bias of guesses that are right as often as they say; seeds of one image together."""
+    ids = np.concatenate([trial.image_ids for trial in trials])
+    _, places = np.unique(ids, return_inverse=True)
+    rng = np.random.default_rng(0)  # the same report reads the same twice
+    drawn = []
+    for _ in range(NUM_DRAWS):
+        luck = rng.random(int(places.max()) + 1)[places]
+        gaps = confidence - (luck < confidence)
+        drawn.append((_ece(gaps, bins), float(gaps.mean())))
+    return drawn
 
 
 def calibration(part: Part) -> Section:
@@ -112,9 +144,13 @@ def _sizes(num_images: Floats) -> Floats:
 
 
 def _said(found: Reliability) -> str:
-    ece = f"Expected calibration error {percent(found.ece)} ({NUM_BINS} bins)."
-    if abs(found.bias) < FAIR:
-        return f"{ece} On the whole the winner is as sure as it is right."
+    ece = (
+        f"Expected calibration error {percent(found.ece)} ({NUM_BINS} bins; by chance alone a "
+        f"model whose confidence means what it says shows {percent(found.chance_ece)} on so many "
+        "images)."
+    )
+    if abs(found.bias) < max(FAIR, found.chance_bias):
+        return f"{ece} On the whole the winner is as sure as it is right, as far as these tell."
     side = "surer than it is right" if found.bias > 0 else "less sure than it is right"
     return (
         f"{ece} On the whole the winner is {side}, by {100 * abs(found.bias):.1f} points; "

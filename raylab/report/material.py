@@ -14,7 +14,7 @@ from raylab.analysis.comparison import Comparison
 from raylab.analysis.diagnose import Diagnosis, diagnose
 from raylab.analysis.evidence import Evidence, gather
 from raylab.analysis.families import measured
-from raylab.analysis.predictions import TrialPredictions, load_trial
+from raylab.analysis.predictions import UNREADABLE, TrialPredictions, load_trial
 from raylab.config.expand import count_trials
 from raylab.config.findings import Findings
 from raylab.config.sections import read_sections
@@ -112,8 +112,10 @@ class Part:
         for sweep in self.sweeps:
             if sweep.evidence is None:
                 continue
-            families = sweep.trials.set_index("trial_id")["family_id"].to_dict()
-            for trial_id, trial in sweep.evidence.predictions.items():
+            complete = sweep.trials[sweep.trials["status"] == "complete"]
+            families = complete.set_index("trial_id")["family_id"].to_dict()
+            read = sweep.evidence.predictions
+            for trial_id, trial in ((i, read[i]) for i in read if i in families):
                 found.setdefault(str(families[trial_id]), {})[trial_id] = trial
         return {family_id: list(trials.values()) for family_id, trials in found.items()}
 
@@ -202,6 +204,6 @@ def _planned(config: SweepConfig | None) -> int | None:
 def _predictions(results: ResultsDirectory, trial_id: str) -> TrialPredictions | None:
     try:
         found = load_trial(results, trial_id)
-    except (OSError, ValueError, KeyError):  # missing or damaged: a report without it
+    except UNREADABLE:  # a report without it
         return None
     return found if len(found.image_ids) else None

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from scipy.special import stdtrit
 
 from raylab.config.sweep import EPOCH_METRICS
 from raylab.results.environment import differences
@@ -21,9 +22,6 @@ Verdict = Literal["same", "within spread", "mismatch"]
 Pair = tuple[Any, Any]
 """(then, now)."""
 
-# Of two runs of one thing, 95 % differ by less than this times their standard deviation
-# (the repeatability limit of ISO 5725-6).
-REPEATABILITY = 1.96 * math.sqrt(2)
 # Other memory, or a commit of the folder one stands in, changes no bit; `code` is raylab's own.
 NOT_NAMED = frozenset({"git_sha", "git_diff", "memory_bytes", "num_cpus", "platform"})
 
@@ -35,11 +33,16 @@ class Spread:
     std: float
     source: str
     """Where the figure is from."""
+    df: float = math.inf
+    """Its degrees of freedom; infinite where it was calculated, not measured."""
 
     @property
     def limit(self) -> float:
-        """The largest difference that is no news."""
-        return REPEATABILITY * self.std
+        """The largest difference that is no news: of two runs of one thing, 95 % differ by less
+        (the repeatability limit of ISO 5725-6, for a standard deviation from few runs).
+        """
+        quantile = stdtrit(self.df, 0.975) if math.isfinite(self.df) else 1.96
+        return float(quantile) * math.sqrt(2) * self.std
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,11 @@ class Repetition:
         then, now = self.val_accuracy
         found["val_accuracy"] = {"then": then, "now": now, "difference": now - then}
         found["differs"] = {k: {"then": a, "now": b} for k, (a, b) in self.differs.items()}
-        found["spread"]["limit"] = self.spread.limit
+        found["spread"] = {
+            "std": self.spread.std,
+            "source": self.spread.source,
+            "limit": self.spread.limit,
+        }
         return found
 
 
@@ -144,7 +151,8 @@ def spread_of(record: Record, family: Iterable[Record]) -> Spread:
         and other.val_accuracy is not None
     }
     if len(values) > 1:
-        return Spread(statistics.stdev(values.values()), f"std over {len(values)} seeds")
+        std = statistics.stdev(values.values())
+        return Spread(std, f"std over {len(values)} seeds", len(values) - 1)
     share, count = record.val_accuracy or 0.0, record.num_val or 1
     error = math.sqrt(share * (1 - share) / count)
     return Spread(error, f"binomial standard error of {count} images, since there is one seed only")
