@@ -1,5 +1,5 @@
 """Images and results behind s3:// (moto's server) for three nodes with groups of two workers; a
-storage that fails every third call; and a cluster whose nodes share no storage.
+storage that fails every third call; trials that go on from there; nodes that share no storage.
 """
 
 from collections.abc import Iterator
@@ -70,3 +70,24 @@ def test_three_nodes_with_groups_of_two_share_nothing_but_an_s3_that_fails_every
         assert results.predictions(row["trial_id"]).num_rows == row["num_val"]
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # nothing was kept here
     run.check_nothing_is_left()
+
+
+def test_trials_of_a_killed_driver_go_on_from_their_states_on_an_s3_that_fails(
+    front: Front, images: str, tmp_path: Path
+) -> None:
+    grid = write_grid(tmp_path, "axes: {lr: [1.0e-3, 1.0e-4]}\n")
+    place = "s3://results/killed"
+    command = ("sweep", grid, "--data", images, "--results", place, "--set", "trial.epochs=150")
+    folder = ResultsDirectory(place).folder
+    front.fails = True
+    first = Run(tmp_path, *command, RAYLAB_CHECKPOINT_EVERY_S="0.2")
+    assert first.until(lambda: len(folder.names("states/")) == 2), first.story
+    first.kill()
+    again = Run(tmp_path, *command)
+    code = again.wait()
+    front.fails = False
+    assert code == 0, again.story
+    board = ResultsDirectory(place).leaderboard().to_pylist()
+    assert [(row["num_restarts"], row["num_epochs"]) for row in board] == [(1, 150)] * 2
+    assert not folder.names("states/")
+    first.check_nothing_is_left(timeout_s=90)

@@ -124,6 +124,7 @@ def test_a_config_that_beats_all_others_is_said_to_be_better(tmp_path):
     assert found.really == "Yes, for these runs"
     assert "picked out of" in found.why
     assert "the luck of its best epoch, which the same images picked, is still in" in found.why
+    assert "(the epochs around it: 8" in found.why
     assert "luck of the seed" in found.why
 
 

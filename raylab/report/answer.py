@@ -16,6 +16,8 @@ from raylab.results.table import value_text
 
 MAX_SHOWN = 12
 MAX_NEXT = 4
+BESIDE = 2
+"""Epochs before and after the best one that are set against it."""
 
 
 def answer(part: Part) -> Answer:
@@ -96,7 +98,7 @@ def _really(part: Part) -> tuple[str, str]:
     first = families.iloc[0]
     compared = families[families["tied"].isin(["yes", "no"])]
     num_tied = int((compared["tied"] == "yes").sum())
-    luck = _luck(families, len(compared))
+    luck = _luck(part, families, len(compared))
     if len(families) == 1:
         return "Nothing to compare", "Only one config has a result." + luck
     if pd.isna(first["tied"]):
@@ -120,14 +122,14 @@ def _really(part: Part) -> tuple[str, str]:
     return "Yes, for these runs" if is_one_seed else "Yes", why + others + luck
 
 
-def _luck(families: pd.DataFrame, num_compared: int) -> str:
+def _luck(part: Part, families: pd.DataFrame, num_compared: int) -> str:
     """What is in the winner's accuracy beside its merit, a sentence each."""
     first, luck = families.iloc[0], ""
     if pd.notna(first["corrected"]):
         luck = (
             f" Without the luck of having been picked out of {num_compared}, "
             f"{percent(first['corrected'])} are left; the luck of its best epoch, which the same "
-            "images picked, is still in them."
+            f"images picked, is still in them{_beside_best(part)}."
         )
     if (families["num_trials"] == 1).all():
         luck += " Each config ran once: the luck of the seed is in none of this."
@@ -141,6 +143,15 @@ def _luck(families: pd.DataFrame, num_compared: int) -> str:
     if "failed" in str(first["status"]):
         luck += f" Not all of its trials ended well ({first['status']})."
     return luck
+
+
+def _beside_best(part: Part) -> str:
+    """The winner's accuracy in the epochs around its best one, which nobody picked."""
+    best = part.winner_trials.set_index("trial_id")["best_epoch"]
+    epochs = part.epochs[part.epochs["trial_id"].isin(best.index)]
+    apart = (epochs["epoch"] - epochs["trial_id"].map(best)).abs()
+    beside = epochs.loc[apart.between(1, BESIDE), "val_accuracy"].mean()
+    return "" if pd.isna(beside) else f" (the epochs around it: {percent(beside)})"
 
 
 def _others(families: pd.DataFrame) -> tuple[str, bool]:

@@ -94,12 +94,17 @@ class Part:
         return None if known.empty else known.iloc[0]
 
     @cached_property
+    def winner_trials(self) -> pd.DataFrame:
+        """The trials that the winner is measured by; none where nothing was measured."""
+        if self.winner is None:
+            return self.trials.head(0)
+        own = self.trials[self.trials["family_id"] == self.winner["family_id"]]
+        return measured(own.drop_duplicates("trial_id"))
+
+    @cached_property
     def winner_predictions(self) -> list[TrialPredictions]:
         """Of the winner's trials, as far as they are kept."""
-        if self.winner is None:
-            return []
-        own = self.trials[self.trials["family_id"] == self.winner["family_id"]]
-        own = measured(own.drop_duplicates("trial_id"))
+        own = self.winner_trials
         places = {sweep.name: sweep.results for sweep in self.sweeps}
         keys = zip(own["sweep"], own["trial_id"], strict=True)
         found = [_predictions(places[str(sweep)], str(trial_id)) for sweep, trial_id in keys]
