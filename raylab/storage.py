@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from raylab.errors import CannotWrite
+from raylab.errors import CannotWrite, Problem, Refused
 
 # Nobody lists or reads a file of this ending: it is half written, or was when its writer died.
 UNFINISHED_SUFFIX = ".part"
@@ -33,6 +33,9 @@ _FINAL_TEXTS = ("ACCESS_DENIED", "INVALID_ACCESS_KEY", "NO_SUCH_BUCKET", "No cre
 _TAKES_NO_MORE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 }
+
+URI_SAFE = "/:%@+,=&()!*'~$;[]"
+"""What a URI may hold beside letters and digits; a space or 기쁨 is written with %."""
 
 T = TypeVar("T")
 
@@ -248,7 +251,8 @@ def _absolute(location: str | Path) -> str:
     if text.startswith("file://"):
         text = unquote(urlsplit(text).path)
     if "://" in text:
-        return text.rstrip("/")
+        base, mark, options = text.rstrip("/").partition("?")
+        return f"{quote(base, safe=URI_SAFE)}{mark}{options}"
     return os.path.abspath(os.path.expanduser(text))
 
 
@@ -261,7 +265,11 @@ def _check(name: str) -> None:
 @functools.cache
 def _open(location: str) -> tuple[fs.FileSystem, str]:
     """The connection of a URI and the path in it, made once per process."""
-    filesystem, path = fs.FileSystem.from_uri(location)
+    try:
+        filesystem, path = fs.FileSystem.from_uri(location)
+    except pa.ArrowInvalid as error:
+        text = f"is no place that can be opened ({error}); give a folder, s3://bucket/path or gs://"
+        raise Refused([Problem(location, text)], location) from error
     if isinstance(filesystem, fs.S3FileSystem):  # this one would not try again by itself
         rebuild, (settings,) = filesystem.__reduce__()
         retries = fs.AwsDefaultS3RetryStrategy(max_attempts=S3_ATTEMPTS)

@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from raylab.images import decode as decode_module
 from raylab.images.decode import DecodeError, decode, decode_info
@@ -108,6 +108,18 @@ def test_a_large_jpeg_is_close_to_its_full_decode():
     image = Image.fromarray(ramp.astype(np.uint8))
     jpeg, png = decode(encoded(image, "JPEG"), 64, 1), decode(encoded(image, "PNG"), 64, 1)
     assert np.abs(jpeg.astype(int) - png).max() <= 4
+
+
+def test_a_jpeg_with_a_second_picture_is_decoded_at_a_fraction_too(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        JpegImagePlugin.JpegImageFile, "draft", lambda image, mode, size: asked.append(size)
+    )
+    image = Image.effect_noise((1600, 1600), 50).convert("RGB")
+    file = io.BytesIO()
+    image.save(file, "MPO", save_all=True, append_images=[image.resize((400, 400))])
+    assert decode(file.getvalue(), 64, 3).shape == (64, 64, 3)
+    assert asked == [(128, 128)]
 
 
 def test_what_is_no_image_has_a_short_reason():

@@ -52,6 +52,13 @@ def test_a_second_process_of_the_machine_writes_nothing(tmp_path: Path) -> None:
     assert len(mapped_pixels(variant)) == variant.num_ok
 
 
+def test_a_file_of_another_size_is_written_anew(tmp_path: Path) -> None:
+    variant = variant_of(tmp_path, num=5, side=8)
+    right = mapped_pixels(variant).copy()
+    (tmp_path / "pixels.bin").write_bytes(bytes(right.size + 64))
+    assert (mapped_pixels(variant) == right).all()
+
+
 READ_AN_EPOCH = """
 import sys
 from pathlib import Path

@@ -1,6 +1,7 @@
 """A kept model says of files what it said of the same images in its trial; exports say it too."""
 
 import json
+import os
 from io import StringIO
 from pathlib import Path
 
@@ -110,6 +111,16 @@ def test_what_cannot_be_read_is_told_and_the_rest_predicted(faces: Path, tmp_pat
         f"{faces / 'junk.png'}  not an image, or of an unknown format",
         "nowhere.jpg  cannot be read: No such file or directory",
     ]
+
+
+def test_a_name_that_is_not_utf8_loses_no_answer(faces: Path, tmp_path: Path) -> None:
+    kept(tmp_path / "model")
+    name = os.fsencode(tmp_path) + b"/\xb1\xe2.png"
+    with open(name, "wb") as file:
+        file.write(next((faces / "faces").rglob("*.png")).read_bytes())
+    code, out, _ = run("predict", tmp_path / "model", os.fsdecode(name), "--format", "csv")
+    assert code == 0
+    assert pd.read_csv(StringIO(out))["image"][0].endswith("/\ufffd\ufffd.png")
 
 
 def test_all_readable_is_exit_0_and_none_is_exit_2(faces: Path, tmp_path: Path) -> None:

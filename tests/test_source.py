@@ -1,4 +1,6 @@
+import errno
 import os
+import shutil
 import unicodedata
 from urllib.parse import unquote
 
@@ -8,8 +10,8 @@ import pytest
 from pyarrow import fs
 
 from raylab import storage
-from raylab.errors import Refused
-from raylab.images import found
+from raylab.errors import CannotFinish, Refused
+from raylab.images import found, manifests
 from raylab.images.decode import decode
 from raylab.images.source import scan
 
@@ -105,6 +107,33 @@ def test_a_file_name_that_is_not_utf8_is_kept_with_its_trouble(faces):
     assert "cannot be read: its name is not UTF-8" in table["trouble"].to_pylist()
 
 
+@pytest.mark.parametrize("trouble", [errno.EMFILE, errno.EIO, errno.ESTALE])
+def test_a_file_that_cannot_be_read_this_once_ends_the_scan(faces, monkeypatch, trouble):
+    """Left out, it would make another source of the same folder."""
+    read = found.read_content
+
+    def failing(file):
+        if file.endswith("sad/1.png"):
+            raise OSError(trouble, os.strerror(trouble))
+        return read(file)
+
+    monkeypatch.setattr(found, "read_content", failing)
+    with pytest.raises(CannotFinish, match=r"sad/1\.png could not be read: "):
+        scan(str(faces))
+
+
+def test_a_link_that_leads_to_itself_is_no_folder(faces):
+    (faces / "sad" / "loop.png").symlink_to("loop.png")
+    table = scan(str(faces)).table
+    assert any("Too many levels" in (trouble or "") for trouble in table["trouble"].to_pylist())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_that_may_not_be_listed_is_named(faces):
+    (faces / "sad" / "closed").mkdir(mode=0)
+    assert "sad/closed  cannot be listed: Permission denied" in refusal(faces)
+
+
 def test_identical_images_get_numbered_ids(faces):
     (faces / "happy" / "copy.png").write_bytes(b"happy0")
     (faces / "sad" / "copy.png").write_bytes(b"happy0")
@@ -146,6 +175,16 @@ def test_a_class_called_test_is_a_class_where_not_all_folders_are_splits(faces):
     source = scan(str(faces))
     assert source.classes == ("happy", "sad", "test")
     assert not source.has_splits
+
+
+def test_a_folder_that_is_no_split_among_splits_is_refused(tmp_path):
+    for split in ("train", "test", "eval"):
+        for label in ("happy", "sad"):
+            (tmp_path / split / label).mkdir(parents=True)
+            (tmp_path / split / label / "x.png").write_bytes(f"{split}{label}".encode())
+    assert "eval: no folder of a split, but it stands among some" in refusal(tmp_path)
+    shutil.rmtree(tmp_path / "eval")
+    assert scan(str(tmp_path)).classes == ("happy", "sad")
 
 
 def test_a_csv_manifest_with_split_and_group(faces):
@@ -245,6 +284,10 @@ def test_a_source_of_unreadable_files_is_refused(faces):
             ],
         ),
         (
+            'path,label\na.png,x\n"b.png,x\nc.png,x\nd".png,x\ne.png,x\n',
+            ["m.csv:5  path or label goes on in the next line: a quote is opened"],
+        ),
+        (
             "emotion,pixels\n7,1 2\n0,1 2 3\n0,1 2 3 256\n",
             [
                 "m.csv:2  emotion: '7' is not one of 0..6",
@@ -260,11 +303,38 @@ def test_every_problem_of_a_manifest_is_reported_with_its_line(tmp_path, text, m
     assert all(message in told for message in messages), told
 
 
+def test_a_cell_without_end_is_reported_with_its_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifests, "MAX_CELL", 1000)
+    (tmp_path / "m.csv").write_text(f"path,label\na.png,x\n{'b' * 2000}.png,x\n")
+    assert "m.csv:3  is no row of a CSV: field larger" in refusal(tmp_path / "m.csv")
+
+
 def test_a_manifest_with_thousands_of_problems_shows_some(tmp_path):
     (tmp_path / "m.csv").write_text("path,label\n" + "a.png,\n" * 3000)
     told = refusal(tmp_path / "m.csv")
     assert "2980 more rows have problems like these" in told
     assert told.count("\n") < 30
+
+
+def test_gaps_in_columns_of_floats_are_no_group_and_no_label(tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    columns = {"path": ["a.png", "b.png", "c.png"], "label": ["x", "y", "y"]}
+    groups = pa.array([1.0, float("nan"), float("nan")])
+    pq.write_table(pa.table({**columns, "group": groups}), tmp_path / "m.parquet")
+    table = scan(str(tmp_path / "m.parquet")).table
+    assert table["group"].to_pylist() == ["1.0", None, None]
+
+
+def test_a_manifest_may_write_names_and_groups_in_another_unicode_form_than_the_disk(tmp_path):
+    written, stored = (unicodedata.normalize(form, "홍길동") for form in ("NFC", "NFD"))
+    (tmp_path / f"{stored}.png").write_bytes(b"1")
+    (tmp_path / "b.png").write_bytes(b"2")
+    rows = f"{written}.png,x,{written}\nb.png,y,{stored}\n"
+    (tmp_path / "m.csv").write_text(f"path,label,group\n{rows}")
+    table = scan(str(tmp_path / "m.csv")).table
+    assert table["trouble"].null_count == 2
+    assert set(table["group"].to_pylist()) == {written}
 
 
 def test_a_broken_parquet_manifest_is_refused(tmp_path):

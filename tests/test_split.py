@@ -1,3 +1,4 @@
+import unicodedata
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -9,6 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from raylab.config.trial import SplitConfig
 from raylab.errors import Refused
+from raylab.images.groups import group_names
 from raylab.images.source import scan
 from raylab.images.split import assign, idle_keys, remarks, resolve_strategy, split_fingerprint
 
@@ -331,6 +333,14 @@ def test_the_pattern_names_the_group_and_overrules_the_column():
             assign(images, split).tolist()
             == assign(expected, SplitConfig(strategy="stratified")).tolist()
         )
+
+
+def test_a_pattern_finds_names_in_either_unicode_form():
+    rows = [(f"h{i}", "ab"[i % 2], None, None) for i in range(40)]
+    stored = [unicodedata.normalize("NFD", f"a/홍길동{i // 4}_{i % 4}.png") for i in range(40)]
+    written = unicodedata.normalize("NFC", "홍길동")
+    names = group_names(with_paths(images_of(rows), stored), f"({written}\\d)_")
+    assert set(names) == {f"{written}{i}" for i in range(10)}
 
 
 def test_images_without_a_match_stand_for_themselves():

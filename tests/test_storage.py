@@ -11,7 +11,7 @@ import pytest
 from pyarrow import fs
 
 from raylab import storage
-from raylab.errors import CannotWrite
+from raylab.errors import CannotWrite, Refused
 from raylab.storage import Folder
 
 
@@ -120,6 +120,17 @@ def test_options_of_a_uri_stay_behind_its_path() -> None:
     folder = Folder("s3://bucket/x?region=us-west-2")
     assert folder.path_of("a b/c") == "s3://bucket/x/a%20b/c?region=us-west-2"
     assert folder.child("y").location == "s3://bucket/x/y?region=us-west-2"
+
+
+def test_a_uri_may_be_typed_with_spaces_and_korean_letters() -> None:
+    folder = Folder("s3://bucket/내 얼굴?region=us-west-2")
+    assert folder == Folder("s3://bucket/%EB%82%B4%20%EC%96%BC%EA%B5%B4?region=us-west-2")
+    assert folder.opened()[1] == "bucket/내 얼굴"
+
+
+def test_a_uri_that_nobody_can_open_is_refused() -> None:
+    with pytest.raises(Refused, match="https://host/x  is no place that can be opened"):
+        Folder("https://host/x").names()
 
 
 def test_pickles_as_its_location(folder: Folder) -> None:

@@ -36,6 +36,7 @@ def predict(
         import torch
 
         from raylab.after.kept import find_kept
+        from raylab.images.found import printable
         from raylab.results.answers import render_answers
         from raylab.training.checkpoint import load_model
         from raylab.training.predict import predict_files
@@ -44,8 +45,9 @@ def predict(
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         found = predict_files(kept, images, device)
         for file, reason in found.unreadable:
-            typer.echo(f"{file}  {reason}", err=True)
+            typer.echo(f"{printable(file)}  {reason}", err=True)
         for file in found.faceless:
-            typer.echo(f"{file}  no face found: seen whole", err=True)
-        typer.echo(render_answers(found.files, found.classes, found.probs, output, top))
+            typer.echo(f"{printable(file)}  no face found: seen whole", err=True)
+        files = [printable(file) for file in found.files]
+        typer.echo(render_answers(files, found.classes, found.probs, output, top))
         sys.exit(1 if found.unreadable else 0)

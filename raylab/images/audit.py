@@ -30,6 +30,7 @@ Progress = Callable[[str, int, int], None]
 MAX_SIZES = 5
 CHUNK = 64  # images per task: threads should work, not queue
 NUM_THREADS_PER_CPU = 2  # one reads while the other decodes
+MAX_THREADS = 32  # each holds a whole picture, 36 MB of 12 megapixels
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def _inspect_all(table: pa.Table, progress: Progress) -> list[Inspected]:
         contents.setdefault(sha256, (where[0], where[1], where[2]))
     jobs = list(contents.values())
     inspected: list[Inspected] = []
-    with ThreadPoolExecutor((os.cpu_count() or 1) * NUM_THREADS_PER_CPU) as threads:
+    num_threads = min((os.cpu_count() or 1) * NUM_THREADS_PER_CPU, MAX_THREADS)
+    with ThreadPoolExecutor(num_threads) as threads:
         chunks = [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)]
         for chunk in threads.map(lambda chunk: [_inspect(*job) for job in chunk], chunks):
             inspected += chunk

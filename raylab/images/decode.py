@@ -106,7 +106,7 @@ def _load(data: bytes, image_size: int) -> tuple[Image.Image, int, int]:
             width, height = opened.size
             if width * height > MAX_PIXELS:
                 raise DecodeError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
-            if opened.format == "JPEG":
+            if opened.format in ("JPEG", "MPO"):  # a camera's JPEG may hold a second picture
                 opened.draft(None, (DRAFT_GAP * image_size, DRAFT_GAP * image_size))
             opened.load()
             upright, turned = _upright(opened)

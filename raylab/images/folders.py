@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from raylab.errors import Problem, Refused
 from raylab.images.found import SPLIT_NAMES, Found, clean_label, is_uri, printable
 from raylab.storage import Folder
 
@@ -12,17 +13,24 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff"}
     | {".pgm", ".ppm", ".pbm", ".pnm", ".avif", ".heic", ".heif"}
 )
-JUNK_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+JUNK_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "lost+found"})
 
 
 def find_in_folder(location: str) -> list[Found]:
     """Images below `location`: class/…/file, or train/class/…/file where all folders are splits.
 
     A class is a folder directly below the root (or split); deeper folders belong to it. Images
-    outside a class folder are not found.
+    outside a class folder are not found. Refused where a folder that is no split stands among
+    splits: they would be taken for classes.
     """
     names = sorted(_remote_names(location) if is_uri(location) else _local_names(location))
     with_splits = _are_splits({PurePosixPath(name).parts[0] for name in names if "/" in name})
+    if not with_splits and (strangers := _strangers_among_splits(names)):
+        text = (
+            f"{', '.join(strangers)}: no folder of a split, but it stands among some; name it one "
+            f"of {', '.join(SPLIT_NAMES)}, or take it away"
+        )
+        raise Refused([Problem(location, text)], location)
     depth = 2 if with_splits else 1  # how many folders stand above a class's files
     found = []
     for name in names:
@@ -77,6 +85,15 @@ def _are_splits(folders: Iterable[str]) -> bool:
     return bool(names) and "train" in names and None not in names
 
 
+def _strangers_among_splits(names: Iterable[str]) -> list[str]:
+    """Top folders that are no split, where `train` and another split hold class folders."""
+    tops = {name.split("/")[0] for name in names if name.count("/") >= 2}
+    splits = {SPLIT_NAMES[top.lower()] for top in tops if top.lower() in SPLIT_NAMES}
+    if "train" not in splits or len(splits) < 2:
+        return []
+    return sorted(printable(top) for top in tops if top.lower() not in SPLIT_NAMES)
+
+
 def _remote_names(location: str) -> Iterator[str]:
     for name in Folder(location).names():
         if is_image_name(name) and not any(is_junk(part) for part in name.split("/")):
@@ -100,7 +117,15 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iter
         for entry in entries:
             if is_junk(entry.name):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
             elif is_image_name(entry.name):
                 yield prefix + entry.name
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """A link that leads to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

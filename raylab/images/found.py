@@ -1,5 +1,6 @@
 """From a file name or a manifest row to one found image: its label, and where its bytes are."""
 
+import errno
 import functools
 import hashlib
 import os
@@ -8,6 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
+from raylab.errors import CannotFinish
 from raylab.images.boxes import Box
 from raylab.storage import Folder
 
@@ -24,6 +26,11 @@ SPLIT_NAMES = {
     "privatetest": "test",
 }
 """What sources call their splits (lower case), and what raylab calls them."""
+
+_LASTING = {
+    *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR),
+    *(errno.EINVAL, errno.EILSEQ, errno.ENXIO),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,7 @@ def read_content(file: str) -> bytes:
     """All bytes of a local path or URI; OSError where that fails."""
     if not is_uri(file):
         if not stat.S_ISREG(os.stat(file).st_mode):  # a pipe or /dev/zero has no end
-            raise OSError("it is no regular file")
+            raise OSError(errno.EINVAL, "it is no regular file")
         with open(file, "rb", buffering=0) as opened:
             return opened.readall()
     base, mark, options = file.partition("?")  # s3://bucket/key?region=…
@@ -103,13 +110,28 @@ def is_utf8(text: str) -> bool:
     return True
 
 
+def _lasts(error: OSError) -> bool:
+    """Whether a second try would find the same."""
+    return isinstance(error, FileNotFoundError) or error.errno in _LASTING
+
+
 def identify(found: Found) -> tuple[str, str | None]:
-    """(sha256 in hex, None), or (a stand-in made from the path, why the bytes cannot be read)."""
+    """(sha256 in hex, None), or (a stand-in made from the path, why the bytes cannot be read).
+
+    CannotFinish where they could not be read this once: an image that is left out for a moment's
+    trouble would make the source another one, for which nothing was trained yet.
+    """
     try:
         if found.file is not None and not is_utf8(found.file):
-            raise OSError("its name is not UTF-8")
+            raise OSError(errno.EILSEQ, "its name is not UTF-8")
         content = found.content if found.content is not None else read_content(str(found.file))
     except (OSError, ValueError) as error:  # ValueError: a manifest path with a NUL in it
+        if isinstance(error, OSError) and not _lasts(error):
+            raise CannotFinish(
+                f"{found.path} could not be read: {error.strerror or error}\nNothing was started; "
+                "mend the disk, the network or the credentials, or take the file away, and run the "
+                "command again."
+            ) from error
         stand_in = hashlib.sha256(b"unreadable\0" + found.path.encode()).hexdigest()
         return stand_in, f"cannot be read: {getattr(error, 'strerror', None) or error}"
     return hashlib.sha256(content).hexdigest(), None

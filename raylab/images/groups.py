@@ -6,6 +6,7 @@ source, or what a pattern finds in the path.
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,8 +69,9 @@ def group_names(images: pa.Table, pattern: str) -> list[str | None]:
     if not pattern:
         named: list[str | None] = images["group"].to_pylist()
         return [name or None for name in named]
-    search = re.compile(pattern).search
-    matches = [search(path) for path in images["path"].to_pylist()]
+    search = re.compile(unicodedata.normalize("NFC", pattern)).search
+    paths = images["path"].to_pylist()
+    matches = [search(unicodedata.normalize("NFC", path)) for path in paths]
     return [match[match.re.groups] or None if match else None for match in matches]
 
 

@@ -8,6 +8,7 @@ import difflib
 import io
 import math
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,6 +32,8 @@ from raylab.images.votes import as_labelled, plurality, read_votes, vote_columns
 FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 MANIFEST_COLUMNS = ("path", "label", "split", "group", *BOX_COLUMNS)
 MAX_SHOWN_PROBLEMS = 20
+MAX_CELL = 2**26
+"""Characters: pixels of 4,000 x 4,000 as Kaggle writes them."""
 
 Row = tuple[str, Mapping[str, Any]]
 """Where the row stands (`faces.csv:7`), and its values by lower-case column name."""
@@ -94,6 +97,8 @@ def _manifest_image(
         label = plurality(votes)
     if not path:
         raise ValueError("path is empty")
+    if "\n" in path or "\n" in label:
+        raise ValueError("path or label goes on in the next line: a quote is opened and not closed")
     if not label:
         raise ValueError("label is empty, and nobody voted" if voted else "label is empty")
     if is_uri(location) and leaves(path):
@@ -104,12 +109,20 @@ def _manifest_image(
     return Found(
         path=path,
         label=label,
-        file=beside(location, path),
-        group=_text(row.get("group")) or None,
+        file=_as_stored(beside(location, path)),
+        group=unicodedata.normalize("NFC", _text(row.get("group"))) or None,
         given_split=_split(_text(row.get("split"))) if has_split else None,
         votes=votes,
         box=read_box(row),
     )
+
+
+def _as_stored(file: str) -> str:
+    """The name as this machine's disk has it: macOS writes 기쁨 in parts, other systems whole."""
+    if file.isascii() or is_uri(file) or os.path.exists(file):
+        return file
+    forms = (unicodedata.normalize(form, file) for form in ("NFC", "NFD"))
+    return next((form for form in forms if os.path.exists(form)), file)
 
 
 def leaves(path: str) -> bool:
@@ -149,7 +162,8 @@ def _split(text: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
+    """Nothing where a table of floats has a gap."""
+    return "" if value is None or value != value else str(value).strip()
 
 
 def _missing_columns(location: str, columns: tuple[str, ...]) -> list[Problem]:
@@ -181,25 +195,38 @@ def _parquet_rows(location: str, content: bytes) -> tuple[tuple[str, ...], Itera
 
 
 def _csv_rows(location: str, content: bytes) -> tuple[tuple[str, ...], Iterator[Row]]:
-    text = _decoded(location, content)
-    header = text.partition("\n")[0]
+    encoding = _encoding(location, content)
+    header = content.partition(b"\n")[0].decode(encoding)
     delimiter = max(",;\t", key=header.count)  # max takes the first on ties: the comma
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns = tuple(name.strip().lower() for name in next(reader, []))
+    csv.field_size_limit(MAX_CELL)
+    # No text of the whole file: as one string in memory it would be four times as large.
+    text = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
+    lines = _lines(location, csv.reader(text, delimiter=delimiter))
+    columns = tuple(name.strip().lower() for name in next(lines, ("", []))[1])
+    rows = (
+        (place, dict(zip(columns, values, strict=False)))
+        for place, values in lines
+        if any(value.strip() for value in values)
+    )
+    return columns, rows
 
-    def rows() -> Iterator[Row]:
+
+def _lines(location: str, reader: Any) -> Iterator[tuple[str, list[str]]]:
+    """Where each row of a `csv.reader` ends, and its cells; Refused where one cannot be read."""
+    try:
         for values in reader:
-            if any(value.strip() for value in values):
-                yield f"{location}:{reader.line_num}", dict(zip(columns, values, strict=False))
+            yield f"{location}:{reader.line_num}", values
+    except csv.Error as error:
+        problem = Problem(f"{location}:{reader.line_num}", f"is no row of a CSV: {error}")
+        raise _refused(location, [problem]) from error
 
-    return columns, rows()
 
-
-def _decoded(location: str, content: bytes) -> str:
+def _encoding(location: str, content: bytes) -> str:
     """UTF-8, or CP949, which is what a Korean Excel saves a CSV as."""
     for encoding in ("utf-8-sig", "cp949"):
         try:
-            return content.decode(encoding)
+            content.decode(encoding)
         except UnicodeDecodeError:
             continue
+        return encoding
     raise _refused(location, [Problem(location, "is neither UTF-8 nor CP949 text")])

@@ -5,7 +5,7 @@ streams from disk in any order, and sees the pixels that it would see in memory.
 N = readable distinct images, S = image_size, C = channels.
 """
 
-import getpass
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -28,7 +28,7 @@ def mapped_pixels(variant: Variant) -> npt.NDArray[np.uint8]:
     shape = (variant.num_ok, variant.image_size, variant.image_size, variant.channels)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
-        if not path.exists():
+        if not path.exists() or path.stat().st_size != math.prod(shape):  # of another Pillow's
             unfinished = path.with_suffix(".part")
             _write(variant, unfinished, shape)
             unfinished.replace(path)
@@ -40,7 +40,7 @@ def _path_of(variant: Variant) -> Path:
     """Beside the variant's parts where those are on this machine, else among temporary files."""
     if variant.folder.is_local:
         return Path(variant.folder.path_of("pixels.bin"))
-    folder = Path(tempfile.gettempdir()) / f"raylab-{getpass.getuser()}"
+    folder = Path(tempfile.gettempdir()) / f"raylab-{os.getuid()}"
     return folder / f"{variant.variant_id}.bin"
 
 
@@ -55,5 +55,5 @@ def _write(variant: Variant, path: Path, shape: tuple[int, ...]) -> None:
                 file.write(pixels.buffers()[1].slice(start, len(pixels) * size))
         file.flush()
         os.fsync(file.fileno())
-        if file.tell() != int(np.prod(shape)):
-            raise OSError(f"{path}: {file.tell()} bytes written, {int(np.prod(shape))} expected")
+        if file.tell() != math.prod(shape):
+            raise OSError(f"{path}: {file.tell()} bytes written, {math.prod(shape)} expected")

@@ -11,7 +11,7 @@ from raylab.config.trial import Crop, Filter, TrialConfig
 from raylab.images.source import Source
 
 # Raise when the same bytes come to decode into other pixels: old variants are then not found.
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 # Raise when the same image comes to give another face.
 CROP_VERSION = 1
 
