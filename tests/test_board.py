@@ -104,13 +104,13 @@ def test_what_was_stopped_early_is_not_compared_and_it_is_said(tmp_path: Path) -
     place = write(tmp_path / "aug", [0.65, 0.64, 0.63], 2)
     results = ResultsDirectory(place)
     first, second, third = (
-        [r for r in results.records().values() if r.config["lr"] == lr]
+        [r for r in results.records() if r.config["lr"] == lr]
         for lr in (0.001, 0.002, 0.003)
     )
     for record in (*third, second[1]):
         results.add(replace(record, status="pruned"))
     results.flush()
-    families = marks(place).set_index("lr")
+    families = marks(place)
     assert families["tied"].to_dict() == {0.001: "yes", 0.002: "?", 0.003: "?"}
     assert "tied ?: 2 of 3 were stopped early, or some of their seeds were" in show([place])
     results.add(replace(first[0], status="pruned"))

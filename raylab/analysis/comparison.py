@@ -60,6 +60,8 @@ def compare(
     read = _scores(rivals[~hopeless].head(MAX_FAMILIES), trials, folders)
     if rivals["family_id"].iloc[0] in read:
         notes = _mark(marked, rivals, read, len(rivals) - int(hopeless.sum()))
+        if len(rivals) < 2 <= len(ranked):  # the only one that can be the best, of several
+            marked.loc[rivals.index, "tied"] = "yes"
     else:
         notes = ["nothing is paired: the best has no stored predictions"]
     notes += _remarks(marked, ranked, early)
