@@ -145,6 +145,24 @@ def test_a_resumed_search_draws_again_what_it_drew(drawn: SweepConfig) -> None:
     assert proposed(resumed)[:6] == before[:6]
 
 
+def test_draws_of_which_a_second_run_did_not_come_to_are_remembered(drawn: SweepConfig) -> None:
+    kept: list[dict[str, Any]] = []
+    proposed(proposer(drawn, kept))
+    remembered: list[dict[str, Any]] = []
+    resumed = proposer(drawn, remembered)
+    resumed.recall(kept[:3])
+    for _ in range(6):  # three draws, each with two seeds
+        resumed.propose()
+    assert remembered == []  # nothing is new, and nothing is written
+    resumed.propose()
+    assert (remembered[:3], len(remembered)) == (kept[:3], 4)
+    again = proposer(drawn, remembered)
+    again.recall(kept)
+    again.num_left = 1
+    again.propose()
+    assert again.assignments == kept
+
+
 def test_draws_that_the_axes_no_longer_allow_are_forgotten(drawn: SweepConfig) -> None:
     point = {"lr": 0.001, "augment": "none", "model": "cnn", "drop_rate": 0.1}
     known = drawn_for(drawn, point)

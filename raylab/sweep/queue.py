@@ -24,6 +24,8 @@ from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
 
 MAX_DRAWS = 1000
+RECALLED = {"recalled": True}
+"""What Optuna is told of a draw that an earlier run of the sweep made."""
 # A config's outcome: the metric's value, or None for a trial that failed.
 Outcome = float | None
 LATER: Final = "later"
@@ -121,15 +123,19 @@ class OptunaProposer(Proposer):
         self.waiting: list[TrialConfig] = []
         self.num_left, self.remember = num_trials, remember
         self.assignments: list[dict[str, Any]] = []
+        """All draws that are remembered, those of earlier runs first."""
         self.open: dict[TrialConfig, list[optuna.Trial]] = defaultdict(list)
         self.outcomes: dict[int, list[Outcome]] = defaultdict(list)
 
     def recall(self, assignments: Iterable[Mapping[str, Any]]) -> None:
-        """Propose these first, in their order: what an earlier run of the sweep drew."""
-        for assignment in assignments:
+        """Propose these first, in their order: what an earlier run of the sweep drew. They stay
+        remembered, however many of them this run comes to.
+        """
+        self.assignments = [dict(assignment) for assignment in assignments]
+        for assignment in self.assignments:
             drawn = drawn_for(self.sweep, assignment)
             if drawn is not None:
-                self.study.enqueue_trial(drawn)
+                self.study.enqueue_trial(drawn, user_attrs=RECALLED)
 
     def learn(self, points: Iterable[tuple[dict[str, Any], float]]) -> int:
         """Know these (drawn, value) from the start; gives how many they are. They count as none of
@@ -163,8 +169,9 @@ class OptunaProposer(Proposer):
             except ValidationError:
                 self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 continue
-            self.assignments.append(assignment)
-            self.remember(self.assignments)
+            if trial.user_attrs != RECALLED:
+                self.assignments.append(assignment)
+                self.remember(self.assignments)
             return trial, [self.finish(config) for config in configs]
         raise CannotFinish(f"no allowed config in {MAX_DRAWS} draws; loosen the axes")
 
