@@ -45,9 +45,10 @@ def test_a_leaderboard_loads_neither_ray_nor_torch() -> None:
 
 
 def test_sweep_is_a_function_and_still_the_package() -> None:
-    assert python(
-        "import raylab.sweep.growth as s; print(callable(raylab.sweep), s.__name__)"
-    ) == "True raylab.sweep.growth"
+    assert (
+        python("import raylab.sweep.growth as s; print(callable(raylab.sweep), s.__name__)")
+        == "True raylab.sweep.growth"
+    )
 
 
 def test_leaderboard_is_a_ranked_frame(finished: Path) -> None:

@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import SplitConfig, TrialConfig
-from raylab.errors import CannotFinish, Problem, Refused
+from raylab.errors import CannotFinish
 from raylab.events.broadcast import Broadcast
 from raylab.events.logged import LoggedView, check_loggers
 from raylab.events.metrics import MeteredView
@@ -137,7 +137,9 @@ class Sweeping:
         refuse_unshared(self.results.folder, prepared, self.plan.source, self.capacity)
         variants, self.images = self.prepare()
         self.images.check_rows(variants.values())
-        self.check_splits()
+        splits = dict.fromkeys(config.split for config in self.plan.configs())
+        # Optuna decides later which trials there are.
+        self.images.check_splits(splits or self.plan.splits, self.plan.source.location)
         reusable = self.reusable
         configs = self.plan.configs(reusable)
         planned = {self.plan.identify(config): config.epochs for config in configs}
@@ -259,25 +261,6 @@ class Sweeping:
         self.results.flush()  # an empty leaderboard can be read too
         source = self.plan.source
         return variants, Images.of(table, source.classes, source.fingerprint)
-
-    def check_splits(self) -> None:
-        """Refused when a split leaves a class without training images, or none to validate on."""
-        problems = []
-        splits = dict.fromkeys(config.split for config in self.plan.configs())
-        for split in splits or self.plan.splits:  # Optuna decides later which trials there are
-            assignment = self.images.split(split)
-            trained = set(self.images.labels[assignment == "train"].tolist())
-            missing = [c for i, c in enumerate(self.images.classes) if i not in trained]
-            place = f"split {split.strategy} train {split.train:g} val {split.val:g}"
-            if split.folds:
-                place += f" fold {split.fold} of {split.folds}"
-            if missing:
-                text = f"no training image of {', '.join(missing)}; give it more images"
-                problems.append(Problem(place, text))
-            if not (assignment == "val").any():
-                problems.append(Problem(place, "no image is left to validate on; raise split.val"))
-        if problems:
-            raise Refused(problems, self.plan.source.location)
 
     def _write_split(self, split: SplitConfig) -> str:
         """The split's fingerprint; its image_ids are written so that they can be read back."""
