@@ -163,6 +163,16 @@ def test_draws_of_which_a_second_run_did_not_come_to_are_remembered(drawn: Sweep
     assert again.assignments == kept
 
 
+def test_what_was_drawn_before_is_known_before_it_is_proposed_again(drawn: SweepConfig) -> None:
+    kept: list[dict[str, Any]] = []
+    before = proposed(proposer(drawn, kept))
+    resumed = proposer(drawn, [])
+    assert list(resumed.recalled()) == []
+    resumed.recall([{"lr": 0.001}, *kept[:2]])  # the first is of other axes
+    assert list(resumed.recalled()) == before[:4]
+    assert proposed(resumed)[:4] == before[:4]
+
+
 def test_draws_that_the_axes_no_longer_allow_are_forgotten(drawn: SweepConfig) -> None:
     point = {"lr": 0.001, "augment": "none", "model": "cnn", "drop_rate": 0.1}
     known = drawn_for(drawn, point)

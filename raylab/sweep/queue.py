@@ -4,6 +4,7 @@ finished.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final, Literal, Protocol, cast
 
 import optuna
@@ -44,6 +45,10 @@ class Proposer(Protocol):
 
     def needed(self) -> Collection[str]:
         """The trials whose weights others may still begin with."""
+        return ()
+
+    def recalled(self) -> Collection[TrialConfig]:
+        """What it proposes again, since an earlier run of the sweep did, where no plan says so."""
         return ()
 
 
@@ -137,6 +142,14 @@ class OptunaProposer(Proposer):
             if drawn is not None:
                 self.study.enqueue_trial(drawn, user_attrs=RECALLED)
 
+    def recalled(self) -> Collection[TrialConfig]:
+        found: list[TrialConfig] = []
+        for assignment in self.assignments:
+            if drawn_for(self.sweep, assignment) is not None:
+                with suppress(ValidationError):
+                    found += self.runs_of(assignment)
+        return found[: self.num_left]
+
     def learn(self, points: Iterable[tuple[dict[str, Any], float]]) -> int:
         """Know these (drawn, value) from the start; gives how many they are. They count as none of
         the trials to run.
@@ -164,16 +177,20 @@ class OptunaProposer(Proposer):
             trial = self.study.ask(self.distributions)
             assignment = assignment_of(self.sweep, trial.params)
             try:
-                runs = replicas(self.sweep, assignment)
-                configs = [config_from(self.sweep, point, seed) for point, seed in runs]
+                configs = self.runs_of(assignment)
             except ValidationError:
                 self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 continue
             if trial.user_attrs != RECALLED:
                 self.assignments.append(assignment)
                 self.remember(self.assignments)
-            return trial, [self.finish(config) for config in configs]
+            return trial, configs
         raise CannotFinish(f"no allowed config in {MAX_DRAWS} draws; loosen the axes")
+
+    def runs_of(self, assignment: Mapping[str, Any]) -> list[TrialConfig]:
+        """The draw with every seed and fold; ValidationError where its fields disagree."""
+        runs = replicas(self.sweep, dict(assignment))
+        return [self.finish(config_from(self.sweep, point, seed)) for point, seed in runs]
 
     def observe(self, config: TrialConfig, outcome: Outcome) -> None:
         if not self.open[config]:

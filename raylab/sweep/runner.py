@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
@@ -11,6 +11,7 @@ import pyarrow as pa
 import ray
 import ray.tune
 from ray.exceptions import RayError
+from ray.tune.schedulers import TrialScheduler
 
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import SplitConfig, TrialConfig
@@ -48,7 +49,7 @@ from raylab.sweep.queue import (
 from raylab.sweep.shards import Images, Prepared, Variants, dataset_of
 from raylab.sweep.shared import Shared
 from raylab.sweep.shared_storage import refuse_unshared
-from raylab.sweep.tune_terms import name_of, resources_of, scheduler_of
+from raylab.sweep.tune_terms import Asha, name_of, resources_of, scheduler_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +137,12 @@ class Sweeping:
         prepared = cache_folder(self.results.location)
         refuse_unshared(self.results.folder, prepared, self.plan.source, self.capacity)
         variants, self.images = self.prepare()
-        self.images.check_rows(variants.values())
-        splits = dict.fromkeys(config.split for config in self.plan.configs())
-        # Optuna decides later which trials there are.
-        self.images.check_splits(splits or self.plan.splits, self.plan.source.location)
         reusable = self.reusable
+        proposer = self.proposer()
         configs = self.plan.configs(reusable)
         planned = {self.plan.identify(config): config.epochs for config in configs}
-        reused = {identity: reusable[identity] for identity in planned if identity in reusable}
+        known = (*planned, *map(self.plan.identify, proposer.recalled()))
+        reused = {identity: reusable[identity] for identity in known if identity in reusable}
         for identity in self.results.state_ids():
             if self.options.fresh or identity in reusable:  # a kill between record and state
                 self.results.delete_state(identity)
@@ -156,7 +155,7 @@ class Sweeping:
             return True, record.outcome(self.sweep.metric)
 
         queue = TrialQueue(
-            *(self.proposer(), self.plan.identify, recorded, self.may_start, self.sweep.metric),
+            *(proposer, self.plan.identify, recorded, self.may_start, self.sweep.metric),
             named_parents(self.sweep),
         )
         collector = self.collector(queue)
@@ -168,7 +167,7 @@ class Sweeping:
         interrupted = False
         try:
             if is_open:
-                self.tune(self.shared(variants), queue, collector)
+                self.tune(self.shared(variants), queue, collector, reused)
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -260,7 +259,12 @@ class Sweeping:
             self.view.note(line)
         self.results.flush()  # an empty leaderboard can be read too
         source = self.plan.source
-        return variants, Images.of(table, source.classes, source.fingerprint)
+        images = Images.of(table, source.classes, source.fingerprint)
+        images.check_rows(variants.values())
+        splits = dict.fromkeys(config.split for config in self.plan.configs())
+        # Optuna decides later which trials there are.
+        images.check_splits(splits or self.plan.splits, source.location)
+        return variants, images
 
     def _write_split(self, split: SplitConfig) -> str:
         """The split's fingerprint; its image_ids are written so that they can be read back."""
@@ -319,15 +323,24 @@ class Sweeping:
             )
         return loaded
 
-    def tuner(self, shared: Shared, queue: TrialQueue, collector: Collector) -> ray.tune.Tuner:
-        """Ray Tune with the queue before it."""
+    def scheduler(self, reused: Collection[str]) -> TrialScheduler:
+        """Whether trials are stopped early; one that compares them knows those of earlier runs."""
+        found = scheduler_of(self.sweep, self.plan.configs())
+        if isinstance(found, Asha):
+            found.recall(self.results.epochs(), reused)
+        return found
+
+    def tuner(
+        self, shared: Shared, queue: TrialQueue, collector: Collector, reused: Collection[str]
+    ) -> ray.tune.Tuner:
+        """Ray Tune with the queue before it; `reused` are the trials of earlier runs."""
         trainable = ray.tune.with_parameters(self.train_function, shared=shared)
         filesystem, path = self.results.scratch("tune").opened()
         return ray.tune.Tuner(
             ray.tune.with_resources(trainable, resources_of(self.slot)),
             tune_config=ray.tune.TuneConfig(
                 search_alg=queue,
-                scheduler=scheduler_of(self.sweep, self.plan.configs()),
+                scheduler=self.scheduler(reused),
                 num_samples=-1,
                 max_concurrent_trials=self.slot.num_slots,
                 # A bound method would be pickled with the plan, all of its images and the view.
@@ -346,12 +359,14 @@ class Sweeping:
             ),
         )
 
-    def tune(self, shared: Shared, queue: TrialQueue, collector: Collector) -> None:
+    def tune(
+        self, shared: Shared, queue: TrialQueue, collector: Collector, reused: Collection[str]
+    ) -> None:
         """Hand the queue to Ray Tune and return when it is empty."""
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is a KeyboardInterrupt here
         survive_memory_kills()
         try:
-            self.tuner(shared, queue, collector).fit()
+            self.tuner(shared, queue, collector, reused).fit()
         except OSError as error:  # the results' storage, to which Ray itself writes
             raise cannot_write(self.results.location, error) from error
         except (ray.tune.TuneError, RayError) as error:
