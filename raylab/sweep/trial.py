@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
+from importlib.metadata import version
 from pickle import UnpicklingError
 from typing import Any
 
@@ -28,13 +29,13 @@ import torch
 from ray.train import WorkerGroupError
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from raylab import __version__
 from raylab.config.sweep import EPOCH_METRICS, metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotWrite
 from raylab.images.mapped import mapped_pixels
 from raylab.images.variant import Format
 from raylab.results.directory import ResultsDirectory
+from raylab.results.environment import code_digest
 from raylab.sweep.cluster import Slot
 from raylab.sweep.failures import pause_before
 from raylab.sweep.parents import begun
@@ -211,19 +212,17 @@ def train_worker(job: dict[str, Any]) -> None:
     ranks = job["metric"] if job["metric"] in EPOCH_METRICS else "val_accuracy"
     with begun(config, job["results"]) as trained:
         reporter = Reporter(job, shard, trained, collective, best, device)
-        state = reporter.resume_state()
-        if state is not None:
-            reporter.replay(state["epochs"])
         train(
             trained,
             data,
             device,
             collective,
             reporter.epoch,
-            state,
+            reporter.resume_state(),
             metric=ranks,
             mode=metric_mode(ranks),
             best=best,
+            resumed=reporter.replay,
         )
 
 
@@ -305,20 +304,22 @@ class Reporter:
             state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
         except (EOFError, RuntimeError, UnpicklingError):  # torn where the power went
             return None
-        # Another raylab may mean something else by it, and another metric has another best epoch.
         return state if state.get("meant") == self.meaning else None
 
     @property
     def meaning(self) -> str:
-        """What a state has to be of, so that it can be gone on from."""
-        return f"{__version__} {self.job['metric']}"
+        """What a state has to be of, so that it can be gone on from: another raylab, torch or timm
+        may learn otherwise, and another metric has another best epoch.
+        """
+        versions = f"torch {torch.__version__} timm {version('timm')}"
+        return f"raylab {code_digest()} {versions} {self.job['metric']}"
 
-    def replay(self, rows: list[dict[str, Any]]) -> None:
+    def replay(self, rows: list[EpochRow]) -> None:
         """Report the epochs of which this driver has not heard, since another one began them, or
         the process died between keeping its state and its report.
         """
         for row in rows[self.job["num_heard"] :]:
-            ray.tune.report({**row, **self.constants, "is_replayed": True})
+            ray.tune.report({**asdict(row), **self.constants, "is_replayed": True})
 
     def epoch(self, row: EpochRow, state: Callable[[], dict[str, Any]]) -> None:
         """Report one epoch; ends by SystemExit if the scheduler prunes the trial here.
