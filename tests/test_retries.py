@@ -22,7 +22,12 @@ DIED = "The actor is dead because its worker process has died."
 
 
 class Silent(View):
-    def note(self, text: str) -> None: ...
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
     def started(self, trial_id: str, config: TrialConfig) -> None: ...
     def ended(self, record: Any) -> None: ...
     def epoch(self, trial_id: str, row: dict[str, Any]) -> None: ...
@@ -42,8 +47,9 @@ class Tried:
             lambda: True,
             "val_accuracy",
         )
+        self.view = Silent()
         self.collector = Collector(
-            self.results, queue, lambda config: "split", "data", "val_accuracy", 1, Silent()
+            self.results, queue, lambda config: "split", "data", "val_accuracy", 1, self.view
         )
         known = SimpleNamespace(last_result={}, metric_analysis={}, metric_n_steps={})
         self.trial = SimpleNamespace(
@@ -54,6 +60,11 @@ class Tried:
             run_metadata=known,
         )
         self.collector.on_trial_start(1, [], self.trial)
+
+    def epoch(self, epoch: int, **more: Any) -> None:
+        """The trial reports this epoch, and more."""
+        row = dict.fromkeys(EPOCH_COLUMNS, 1.0) | {"epoch": epoch, "is_last": False}
+        self.collector.on_trial_result(1, [], self.trial, row | more)
 
     def is_tried_again_after(self, *stories: str) -> bool:
         for story in stories:
@@ -110,11 +121,20 @@ def test_storage_that_cannot_be_read_either_ends_the_sweep_with_what_to_do(
 def test_another_process_is_told_of_which_epochs_nobody_heard(tried: Tried) -> None:
     assert tried.is_tried_again_after(LOST)
     assert tried.trial.config["num_heard"] == 0
-    row = dict.fromkeys(EPOCH_COLUMNS, 1.0)
     for epoch in (1, 2):
-        tried.collector.on_trial_result(1, [], tried.trial, {**row, "epoch": epoch})
+        tried.epoch(epoch)
     assert tried.is_tried_again_after(LOST)
     assert tried.trial.config["num_heard"] == 2
+
+
+def test_that_states_cannot_be_written_is_told_once_and_ends_nothing(tried: Tried) -> None:
+    tried.epoch(1)
+    assert tried.view.notes == []
+    for epoch in (2, 3):
+        tried.epoch(epoch, state_error="r/states/a.pt cannot be written: full")
+    tried.collector.on_step_end(1, [])
+    (note,) = tried.view.notes
+    assert note.startswith("WARNING r/states/a.pt cannot be written: full: a trial that dies")
 
 
 def test_a_trial_is_not_pruned_for_epochs_from_before_an_interruption() -> None:

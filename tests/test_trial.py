@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from raylab.config.trial import TrialConfig
+from raylab.errors import CannotWrite
 from raylab.sweep import trial
 from raylab.sweep.trial import Reporter
 from raylab.training.epoch import Best
@@ -64,3 +65,21 @@ def test_a_state_is_not_gone_on_from_by_other_code(
 def test_a_state_is_not_gone_on_from_for_another_metric(tmp_path: Path) -> None:
     reporter(tmp_path).write_state(STATE)
     assert reporter(tmp_path, "val_loss").resume_state() is None
+
+
+@pytest.mark.parametrize("error", [CannotWrite("states cannot be written\nMend it"), OSError("no")])
+def test_a_trial_whose_state_cannot_be_written_goes_on_and_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(trial_id: str, content: Any) -> None:
+        raise error
+
+    found = reporter(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(found.results, "write_state", refuse)
+        found.write_state(STATE)
+    assert found.constants["state_error"] in ("states cannot be written", "no")
+    assert "has_state" not in found.constants
+    found.write_state(STATE)
+    assert "state_error" not in found.constants
+    assert found.constants["has_state"]

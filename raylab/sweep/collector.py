@@ -95,6 +95,8 @@ class Collector(Callback):
         self.shelf = Shelf(results, keep, metric, queue.needed)
         self.timeout_s = timeout_s
         self.may_be_hopeless = True
+        self.keeps_states = True
+        """Whether no trial said that its state could not be written."""
         self.advice: str | None = None
         """Why the sweep stopped early, and what to do."""
         self.cannot_write: CannotWrite | None = None
@@ -138,11 +140,18 @@ class Collector(Callback):
             running.num_restarts += not running.epochs
             running.earlier_s += row["seconds"]
         running.has_state = result.get("has_state", False)
+        self.warn_of_states(result.get("state_error"))
         running.epochs[row["epoch"]] = row
         facts = ("num_train", "num_val", "num_workers", "device")
         running.facts = {name: result[name] for name in facts if name in result}
         running.placement_group = result.get("placement_group")
         self.view.epoch(trial.config["trial_id"], row)
+
+    def warn_of_states(self, error: str | None) -> None:
+        """Say once that a state could not be written; no trial ends for it."""
+        if error and self.keeps_states:
+            self.keeps_states = False
+            self.view.note(f"WARNING {error}: a trial that dies has no newer state to go on from")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         running = self.running[trial.config["trial_id"]]

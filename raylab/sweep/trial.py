@@ -339,12 +339,19 @@ class Reporter:
         ray.tune.report({**asdict(row), **self.constants})
 
     def write_state(self, state: dict[str, Any]) -> None:
-        """What another process of the trial would go on from, on the results' storage."""
+        """What another process of the trial would go on from, on the results' storage. Where that
+        does not take it, the trial goes on and says so; it tries again when the next one is due.
+        """
         self.last_state_at = time.monotonic()
         sink = io.BytesIO()
         torch.save({"meant": self.meaning, **state}, sink)
-        self.results.write_state(self.job["trial_id"], sink.getbuffer())
+        try:
+            self.results.write_state(self.job["trial_id"], sink.getbuffer())
+        except (CannotWrite, OSError) as error:
+            self.constants["state_error"] = str(error).partition("\n")[0]
+            return
         self.constants["has_state"] = True
+        self.constants.pop("state_error", None)
 
     def write_predictions(self) -> None:
         """All workers bring their rows together; rank 0 writes the table."""
