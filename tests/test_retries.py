@@ -57,6 +57,7 @@ class Tried:
             error_file=str(self.error_file),
             max_failures=-1,
             evaluated_params={},
+            placement_group_factory=None,
             run_metadata=known,
         )
         self.collector.on_trial_start(1, [], self.trial)
@@ -125,6 +126,43 @@ def test_another_process_is_told_of_which_epochs_nobody_heard(tried: Tried) -> N
         tried.epoch(epoch)
     assert tried.is_tried_again_after(LOST)
     assert tried.trial.config["num_heard"] == 2
+
+
+@pytest.mark.parametrize("last_words", [{}, {"may_heal": True}, {"may_heal": False}])
+def test_a_trial_that_failed_of_its_machine_keeps_the_state_that_another_try_goes_on_from(
+    tried: Tried, last_words: dict[str, bool]
+) -> None:
+    identity = tried.trial.config["trial_id"]
+    tried.results.write_state(identity, b"state")
+    tried.epoch(1, has_state=True)
+    failed = {"error_kind": "OutOfMemory", "error": "no memory is left"}
+    tried.collector.on_trial_result(1, [], tried.trial, failed | last_words)
+    tried.collector.on_trial_complete(1, [], tried.trial)
+    assert bool(tried.results.state_ids()) == last_words.get("may_heal", True)
+
+
+def test_a_trial_that_showed_no_progress_keeps_its_state(
+    tried: Tried, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[Any] = []
+    monkeypatch.setattr("raylab.sweep.collector.ray.kill", killed.append)
+    tried.results.write_state(tried.trial.config["trial_id"], b"state")
+    tried.epoch(1, has_state=True)
+    tried.trial.temporary_state = SimpleNamespace(ray_actor="its actor")
+    tried.collector.timeout_s = 0.0
+    tried.collector.on_step_end(1, [])
+    tried.collector.on_trial_error(1, [], tried.trial)
+    (record,) = tried.results.records()
+    assert (record.error_kind, killed) == ("timeout", ["its actor"])
+    assert tried.results.state_ids() == {record.trial_id}
+
+
+def test_a_trial_that_is_complete_needs_its_state_no_more(tried: Tried) -> None:
+    tried.results.write_state(tried.trial.config["trial_id"], b"state")
+    tried.epoch(1, has_state=True)
+    tried.epoch(2, has_state=True, is_last=True)
+    tried.collector.on_trial_complete(1, [], tried.trial)
+    assert not tried.results.state_ids()
 
 
 def test_that_states_cannot_be_written_is_told_once_and_ends_nothing(tried: Tried) -> None:

@@ -50,6 +50,9 @@ class Running:
     facts: dict[str, Any] = field(default_factory=dict)
     error_kind: str | None = None
     error: str | None = None
+    may_heal: bool = True
+    """Whether another try may do better once somebody mended the machine: no fault of its config.
+    """
     trial: Any = None
     """Tune's own object."""
     heard_s: float = 0.0
@@ -134,6 +137,7 @@ class Collector(Callback):
         running.heard_s = time.monotonic()
         if "error_kind" in result:
             running.error_kind, running.error = result["error_kind"], result["error"]
+            running.may_heal = result.get("may_heal", True)
             return
         row = {name: result[name] for name in EPOCH_COLUMNS}
         if result.get("is_replayed"):
@@ -245,7 +249,7 @@ class Collector(Callback):
             share(running.trial, self.forgotten)
         with self.writing():
             record = self.written(running, status)
-            if running.has_state:
+            if running.has_state and not (status == "failed" and running.may_heal):
                 self.results.delete_state(identity)
             self.ended.append(identity)
             self.queue.ended(identity, record.outcome(self.metric))

@@ -144,7 +144,8 @@ class Sweeping:
         known = (*planned, *map(self.plan.identify, proposer.recalled()))
         reused = {identity: reusable[identity] for identity in known if identity in reusable}
         for identity in self.results.state_ids():
-            if self.options.fresh or identity in reusable:  # a kill between record and state
+            ended = identity in reusable and reusable[identity].status != "failed"
+            if self.options.fresh or ended:  # a kill between record and state
                 self.results.delete_state(identity)
 
         def recorded(identity: str) -> tuple[bool, Outcome]:

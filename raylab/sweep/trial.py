@@ -37,7 +37,7 @@ from raylab.images.variant import Format
 from raylab.results.directory import ResultsDirectory
 from raylab.results.environment import code_digest
 from raylab.sweep.cluster import Slot
-from raylab.sweep.failures import pause_before
+from raylab.sweep.failures import OUT_OF_MEMORY, pause_before
 from raylab.sweep.parents import begun
 from raylab.sweep.raised import CONFIG_ERRORS, breaks_process, cause_of, failure_of
 from raylab.sweep.shards import (
@@ -106,7 +106,9 @@ def report_failure(params: dict[str, Any], shared: Shared, error: Exception) -> 
     story = "".join(traceback.format_exception(error))
     ResultsDirectory(shared.results).write_log(params["trial_id"], story)
     failure = failure_of(error)
-    ray.tune.report({"error_kind": failure.kind, "error": failure.text})
+    may_heal = failure.kind == OUT_OF_MEMORY  # of a larger machine's memory, or an idler one's
+    told = {"error_kind": failure.kind, "error": failure.text, "may_heal": may_heal}
+    ray.tune.report(told)
 
 
 def trainer_for(params: dict[str, Any], shared: Shared) -> ray.train.torch.TorchTrainer:
