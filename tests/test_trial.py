@@ -67,6 +67,16 @@ def test_a_state_is_not_gone_on_from_for_another_metric(tmp_path: Path) -> None:
     assert reporter(tmp_path, "val_loss").resume_state() is None
 
 
+def test_a_worker_group_begins_anew_and_tells_of_the_state_that_it_leaves_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial.ray.util, "get_current_placement_group", lambda: None)
+    reporter(tmp_path).write_state(STATE)
+    group = reporter(tmp_path, world=2)
+    assert group.resume_state() is None
+    assert group.constants["has_state"]
+
+
 @pytest.mark.parametrize("error", [CannotWrite("states cannot be written\nMend it"), OSError("no")])
 def test_a_trial_whose_state_cannot_be_written_goes_on_and_tries_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -79,7 +89,7 @@ def test_a_trial_whose_state_cannot_be_written_goes_on_and_tries_again(
         patch.setattr(found.results, "write_state", refuse)
         found.write_state(STATE)
     assert found.constants["state_error"] in ("states cannot be written", "no")
-    assert "has_state" not in found.constants
+    assert not found.constants.get("has_state")
     found.write_state(STATE)
     assert "state_error" not in found.constants
     assert found.constants["has_state"]

@@ -167,6 +167,10 @@ class ResultsDirectory:
         """The trial has ended, or is to begin anew."""
         self.folder.delete(f"states/{trial_id}.pt")
 
+    def delete_unfinished_states(self) -> None:
+        """Removes what killed processes left half written of states."""
+        self.folder.delete_unfinished("states")
+
     def write_log(self, trial_id: str, text: str) -> str:
         """Keeps what a failed trial had to say; the path or URI where it can be read."""
         self.folder.write_bytes(f"logs/{trial_id}.log", text.encode())

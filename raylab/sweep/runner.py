@@ -49,6 +49,7 @@ from raylab.sweep.queue import (
 from raylab.sweep.shards import Images, Prepared, Variants, dataset_of
 from raylab.sweep.shared import Shared
 from raylab.sweep.shared_storage import refuse_unshared
+from raylab.sweep.shelf import clear_states
 from raylab.sweep.tune_terms import Asha, name_of, resources_of, scheduler_of
 
 
@@ -143,10 +144,7 @@ class Sweeping:
         planned = {self.plan.identify(config): config.epochs for config in configs}
         known = (*planned, *map(self.plan.identify, proposer.recalled()))
         reused = {identity: reusable[identity] for identity in known if identity in reusable}
-        for identity in self.results.state_ids():
-            ended = identity in reusable and reusable[identity].status != "failed"
-            if self.options.fresh or ended:  # a kill between record and state
-                self.results.delete_state(identity)
+        self.clear_states(planned)
 
         def recorded(identity: str) -> tuple[bool, Outcome]:
             record = reusable.get(identity)
@@ -179,6 +177,13 @@ class Sweeping:
         """The trials' records, as the results keep them."""
         known = {record.trial_id: record for record in self.results.records()}
         return tuple(known[identity] for identity in identities if identity in known)
+
+    def clear_states(self, planned: Collection[str]) -> None:
+        """Keep the states from which trials of this run, or failed ones later, may go on."""
+        ended = {name for name, record in self.reusable.items() if record.status != "failed"}
+        is_planned = self.sweep.search.kind in ("grid", "random")
+        staying = () if self.options.fresh else planned if is_planned else None
+        clear_states(self.results, ended, staying)
 
     def collector(self, queue: TrialQueue) -> Collector:
         """The writer of records, which knows what earlier runs kept."""

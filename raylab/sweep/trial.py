@@ -296,12 +296,10 @@ class Reporter:
         """The state to go on from, where an earlier process of this trial left one, in this sweep
         or before it was interrupted. A worker group, which keeps none, begins anew.
         """
-        if self.collective.world > 1:
-            return None
         content = self.results.state(self.job["trial_id"])
-        if content is None:
+        self.constants["has_state"] = content is not None
+        if content is None or self.collective.world > 1:
             return None
-        self.constants["has_state"] = True
         try:
             state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
         except (EOFError, RuntimeError, UnpicklingError):  # torn where the power went
