@@ -9,11 +9,12 @@ import pytest
 from raylab.config.identity import trial_id
 from raylab.config.sweep import Scheduler, SweepConfig
 from raylab.config.trial import TrialConfig
-from raylab.errors import CannotWrite
+from raylab.errors import CannotFinish, CannotWrite
 from raylab.events.progress import View
 from raylab.results.directory import ResultsDirectory
 from raylab.sweep.collector import EPOCH_COLUMNS, Collector
 from raylab.sweep.failures import MAX_LOSSES, MAX_RESTARTS
+from raylab.sweep.lock import Holder
 from raylab.sweep.queue import ListProposer, TrialQueue
 from raylab.sweep.tune_terms import scheduler_of
 
@@ -116,6 +117,13 @@ def test_storage_that_cannot_be_read_either_ends_the_sweep_with_what_to_do(
     tried.collector.on_trial_result(1, [], tried.trial, result)
     tried.collector.on_trial_complete(1, [], tried.trial)
     with pytest.raises(CannotWrite, match="Input/output error\\nWhat is finished is kept"):
+        tried.collector.on_step_end(1, [])
+
+
+def test_a_sweep_ends_whose_results_another_process_took_over(tried: Tried) -> None:
+    tried.collector.on_step_end(1, [])
+    tried.collector.hold.taken_by = Holder("other", 7, "2026-11-27T15:00:00+00:00", "another")
+    with pytest.raises(CannotFinish, match="process 7 on other since 2026"):
         tried.collector.on_step_end(1, [])
 
 

@@ -30,6 +30,7 @@ from raylab.sweep.failures import (
     last_story,
     one_cause,
 )
+from raylab.sweep.lock import Hold
 from raylab.sweep.queue import TrialQueue
 from raylab.sweep.shelf import Shelf
 from raylab.training.epoch import EpochRow
@@ -82,6 +83,7 @@ class Collector(Callback):
         view: View,
         environment_id: str | None = None,
         timeout_s: float | None = None,
+        hold: Hold | None = None,
     ) -> None:
         self.results, self.queue, self.view = results, queue, view
         self.split_fingerprint, self.data_fingerprint = split_fingerprint, data_fingerprint
@@ -96,7 +98,7 @@ class Collector(Callback):
         self.forgotten: Any = None
         """The first of Tune's trials that ended."""
         self.shelf = Shelf(results, keep, metric, queue.needed)
-        self.timeout_s = timeout_s
+        self.timeout_s, self.hold = timeout_s, hold or Hold()
         self.may_be_hopeless = True
         self.keeps_states = True
         """Whether no trial said that its state could not be written."""
@@ -219,8 +221,10 @@ class Collector(Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """End the processes of trials that showed no progress for too long.
 
-        Raises CannotWrite where the storage took nothing in this step.
+        Raises CannotWrite where the storage took nothing in this step, CannotFinish where another
+        process has taken the results over.
         """
+        self.hold.check()
         if self.cannot_write:
             raise self.cannot_write
         if self.timeout_s is None:

@@ -33,7 +33,7 @@ from raylab.sweep.cluster import Capacity, Slot, connected, image_memory_bytes, 
 from raylab.sweep.collector import Collector
 from raylab.sweep.entry import run_trial
 from raylab.sweep.failures import survive_memory_kills
-from raylab.sweep.lock import held
+from raylab.sweep.lock import Hold, held
 from raylab.sweep.packing import heaviest, packed_slot, probe, sentence, wants_probe
 from raylab.sweep.parents import missing_weights, named_parents, refuse_strangers
 from raylab.sweep.plan import Plan, reusable_records
@@ -94,12 +94,12 @@ def run_sweep(sweep: SweepConfig, options: Options) -> Outcomes:
         view: View = make_view(options.quiet, sweep.metric, plan.fields, sweep.name)
         stack.enter_context(closing(view))
         view.note(f"{sweep.name}: {plan.source.table.num_rows:,} images, {plan.num_trials} trials")
-        stack.enter_context(held(results))  # whoever writes in the results closes before it
+        hold = stack.enter_context(held(results))  # whoever writes in the results closes before it
         broadcast = Broadcast(results, sweep.name, sweep.metric, plan.fields)
         view = Views(view, stack.enter_context(closing(broadcast)))
         capacity = stack.enter_context(connected(options.address))
         others = [stack.enter_context(closing(t)) for t in trackers(plan, results, options, view)]
-        return Sweeping(plan, results, options, Views(view, *others), capacity).run()
+        return Sweeping(plan, results, options, Views(view, *others), capacity, hold).run()
 
 
 def trackers(plan: Plan, results: ResultsDirectory, options: Options, view: View) -> Iterator[View]:
@@ -125,8 +125,11 @@ class Sweeping:
         options: Options,
         view: View,
         capacity: Capacity,
+        hold: Hold | None = None,
     ) -> None:
+        """hold: of the results, where others might write in them."""
         self.plan, self.sweep, self.results = plan, plan.sweep, results
+        self.hold = hold or Hold()
         self.options, self.view, self.capacity = options, view, capacity
         self.slot: Slot = slot_for(self.sweep.resources, capacity)
         self.image_memory_bytes = image_memory_bytes(self.sweep.resources, capacity)
@@ -170,7 +173,8 @@ class Sweeping:
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            self.results.flush()
+            if self.hold.taken_by is None:
+                self.results.flush()
         return Outcomes(self.records_of((*reused, *collector.ended)), interrupted, collector.advice)
 
     def records_of(self, identities: Iterable[str]) -> tuple[Record, ...]:
@@ -198,6 +202,7 @@ class Sweeping:
             self.view,
             self.environment_id,
             None if minutes is None else 60 * minutes,
+            self.hold,
         )
         collector.resume_kept(self.results.records())
         return collector
@@ -381,5 +386,6 @@ class Sweeping:
                 "goes on from there."
             ) from error
         finally:
-            with suppress(OSError):  # interrupted trials may still be writing there
-                self.results.delete_scratch()
+            if self.hold.taken_by is None:
+                with suppress(OSError):  # interrupted trials may still be writing there
+                    self.results.delete_scratch()
