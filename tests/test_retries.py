@@ -25,13 +25,15 @@ DIED = "The actor is dead because its worker process has died."
 class Silent(View):
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.rows: list[dict[str, Any]] = []
 
     def note(self, text: str) -> None:
         self.notes.append(text)
 
     def started(self, trial_id: str, config: TrialConfig) -> None: ...
     def ended(self, record: Any) -> None: ...
-    def epoch(self, trial_id: str, row: dict[str, Any]) -> None: ...
+    def epoch(self, trial_id: str, row: dict[str, Any]) -> None:
+        self.rows.append(row)
 
 
 class Tried:
@@ -171,6 +173,17 @@ def test_a_trial_that_is_complete_needs_its_state_no_more(tried: Tried) -> None:
     tried.epoch(2, has_state=True, is_last=True)
     tried.collector.on_trial_complete(1, [], tried.trial)
     assert not tried.results.state_ids()
+
+
+def test_views_hear_which_epochs_an_earlier_run_trained_and_the_record_does_not(
+    tried: Tried,
+) -> None:
+    tried.epoch(1, is_replayed=True)
+    tried.epoch(2, is_last=True)
+    tried.collector.on_trial_complete(1, [], tried.trial)
+    assert [row["is_replayed"] for row in tried.view.rows] == [True, False]
+    (record,) = tried.results.records()
+    assert all("is_replayed" not in epoch for epoch in record.epochs)
 
 
 def test_that_states_cannot_be_written_is_told_once_and_ends_nothing(tried: Tried) -> None:

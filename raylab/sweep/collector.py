@@ -142,7 +142,8 @@ class Collector(Callback):
             running.may_heal = result.get("may_heal", True)
             return
         row = {name: result[name] for name in EPOCH_COLUMNS}
-        if result.get("is_replayed"):
+        is_replayed = bool(result.get("is_replayed"))
+        if is_replayed:
             running.num_restarts += not running.epochs
             running.earlier_s += row["seconds"]
         running.has_state = result.get("has_state", False)
@@ -151,7 +152,7 @@ class Collector(Callback):
         facts = ("num_train", "num_val", "num_workers", "device")
         running.facts = {name: result[name] for name in facts if name in result}
         running.placement_group = result.get("placement_group")
-        self.view.epoch(trial.config["trial_id"], row)
+        self.view.epoch(trial.config["trial_id"], row | {"is_replayed": is_replayed})
 
     def warn_of_states(self, error: str | None) -> None:
         """Say once that a state could not be written; no trial ends for it."""
