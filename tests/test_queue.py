@@ -10,6 +10,7 @@ from ray.tune.search import Searcher
 from raylab.config.grid import read_grid
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import TrialConfig
+from raylab.errors import CannotFinish
 from raylab.sweep.queue import (
     ListProposer,
     OptunaProposer,
@@ -70,6 +71,17 @@ def test_finished_trials_are_passed_over() -> None:
 def test_nothing_is_given_once_the_budget_is_spent() -> None:
     answers = iter([True, True, False])
     assert all_of(queue({}, lambda: next(answers))) == ["lr 0.1", "lr 0.01"]
+
+
+def test_a_trial_that_was_given_and_never_ended_is_no_finished_sweep() -> None:
+    trials = queue({})
+    all_of(trials)
+    for name in ("lr 0.1", "lr 0.001"):
+        trials.ended(name, 0.5)
+    with pytest.raises(CannotFinish, match=r"trial lr 0\.01 was started and never ended"):
+        trials.check_ended()
+    trials.ended("lr 0.01", None)
+    trials.check_ended()
 
 
 class Heard(ListProposer):

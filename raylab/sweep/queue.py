@@ -319,6 +319,15 @@ class TrialQueue(Searcher):
         for _ in range(1 + self.repeats.pop(identity, 0)):
             self.proposer.observe(config, outcome)
 
+    def check_ended(self) -> None:
+        """CannotFinish where Tune has ended, and a trial that it was given left no record."""
+        if self.running:
+            lost = ", ".join(sorted(self.running))
+            raise CannotFinish(
+                f"trial {lost} was started and never ended: Ray Tune lost sight of it. Everything "
+                "finished is kept; the same command goes on from there."
+            )
+
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:

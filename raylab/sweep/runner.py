@@ -378,6 +378,7 @@ class Sweeping:
         survive_memory_kills()
         try:
             self.tuner(shared, queue, collector, reused).fit()
+            queue.check_ended()
         except OSError as error:  # the results' storage, to which Ray itself writes
             raise cannot_write(self.results.location, error) from error
         except (ray.tune.TuneError, RayError) as error:
