@@ -11,6 +11,7 @@ import pytest
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
 from raylab.results.directory import ResultsDirectory
+from raylab.results.record import record_from
 from raylab.sweep.lock import Hold, Holder
 from raylab.sweep.queue import ListProposer, TrialQueue
 from raylab.sweep.runner import Sweeping
@@ -42,6 +43,25 @@ def test_a_run_begins_with_the_states_that_its_trials_go_on_from(
     )
     Sweeping.clear_states(run, ("complete", "failed", "planned"))
     assert results.state_ids() == left
+
+
+def test_a_sweep_ends_with_its_records_in_brief_in_the_order_that_was_asked_for(
+    tmp_path: Path,
+) -> None:
+    results = ResultsDirectory(tmp_path)
+    epochs = [{"epoch": 1, "val_accuracy": 0.5}]
+    made = [
+        record_from(TrialConfig(seed=seed), "data", "split", epochs, "complete")
+        for seed in range(3)
+    ]
+    for record in made:
+        results.add(record)
+    run: Any = SimpleNamespace(results=results)
+    names = [record.trial_id for record in (made[2], made[0])]
+    found = Sweeping.records_of(run, [*names, "without a record"])
+    assert [record.trial_id for record in found] == names
+    assert [record.row() for record in found] == [made[2].row(), made[0].row()]
+    assert [(record.epochs, record.trial) for record in found] == [((), {})] * 2
 
 
 def tuned(place: Path, fit: Callable[[], None], asked: int) -> None:

@@ -1,7 +1,7 @@
 """The results directory of a sweep: the one owner of every file name in it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,10 @@ class ResultsDirectory:
     def records(self) -> tuple[Record, ...]:
         """Every record that is there; a damaged one is passed over with a warning."""
         return tuple(self._known().values())
+
+    def each_record(self) -> Iterator[Record]:
+        """The same in no order and without holding them: all of 100,000 trials fill gigabytes."""
+        return self._journal.each()
 
     def finished_ids(self, *, with_failed: bool = True) -> frozenset[str]:
         """The trials that need not run again; without failed ones, those are to be retried."""

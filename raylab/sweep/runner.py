@@ -69,6 +69,7 @@ class Outcomes:
     """How a sweep ended: the records of its trials, and whether it was interrupted."""
 
     records: tuple[Record, ...]
+    """In brief."""
     interrupted: bool
     advice: str | None = None
     """Why it stopped early of its own accord, and what to do."""
@@ -178,9 +179,11 @@ class Sweeping:
         return Outcomes(self.records_of((*reused, *collector.ended)), interrupted, collector.advice)
 
     def records_of(self, identities: Iterable[str]) -> tuple[Record, ...]:
-        """The trials' records, as the results keep them."""
-        known = {record.trial_id: record for record in self.results.records()}
-        return tuple(known[identity] for identity in identities if identity in known)
+        """The trials' records in brief, as the results keep them."""
+        wanted = dict.fromkeys(identities)
+        found = (r for r in self.results.each_record() if r.trial_id in wanted)
+        known = {record.trial_id: record.brief for record in found}
+        return tuple(known[identity] for identity in wanted if identity in known)
 
     def clear_states(self, planned: Collection[str]) -> None:
         """Keep the states from which trials of this run, or failed ones later, may go on."""
@@ -204,7 +207,7 @@ class Sweeping:
             None if minutes is None else 60 * minutes,
             self.hold,
         )
-        collector.resume_kept(self.results.records())
+        collector.resume_kept(self.results.each_record())
         return collector
 
     def pack_gpus(self, variants: dict[Format, Variant]) -> None:
