@@ -150,6 +150,14 @@ class Folder:
             if name.startswith(prefix) and not name.endswith(UNFINISHED_SUFFIX)
         )
 
+    def delete_unfinished(self, start: str) -> None:
+        """Removes what writers left half written below the subfolder `start`, where that is known;
+        one that still writes there finds its file gone, and fails.
+        """
+        for name in self._local_names(start) if self.is_local else ():
+            if name.endswith(UNFINISHED_SUFFIX):
+                self.delete(name)
+
     def write_table(self, name: str, table: pa.Table) -> None:
         """One Parquet file, whole or not at all."""
         sink = pa.BufferOutputStream()

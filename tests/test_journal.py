@@ -6,7 +6,9 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Iterable
+import tracemalloc
+from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,9 @@ def test_the_newest_record_of_a_trial_counts(tmp_path: Path, of_four: None) -> N
         results.add(record(seed, "failed"))
     for seed in (4, 1, 2):  # of a small file, and of a segment twice
         results.add(record(seed))
+    one_by_one = list(ResultsDirectory(tmp_path).each_record())
+    assert len(one_by_one) == 6
+    assert by_id(one_by_one) == Journal(Folder(tmp_path)).records() == by_id(results.each_record())
     board = {
         row["seed"]: row["status"] for row in ResultsDirectory(tmp_path).leaderboard().to_pylist()
     }
@@ -81,6 +86,22 @@ def test_the_newest_record_of_a_trial_counts(tmp_path: Path, of_four: None) -> N
     assert ResultsDirectory(tmp_path).epochs().num_rows == 12
     finished = ResultsDirectory(tmp_path).finished_ids(with_failed=False)
     assert finished == {record(seed).trial_id for seed in (1, 2, 4)}
+
+
+def test_records_that_go_by_one_by_one_are_not_held(tmp_path: Path, of_four: None) -> None:
+    kept = Journal(Folder(tmp_path))
+    for seed in range(60):
+        kept.append(record(seed, num_epochs=50))
+
+    def peak_bytes(read: Callable[[], object]) -> int:
+        tracemalloc.start()
+        read()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    kept = Journal(Folder(tmp_path))
+    assert 4 * peak_bytes(lambda: deque(kept.each(), maxlen=0)) < peak_bytes(kept.records)
 
 
 class Killed(BaseException):

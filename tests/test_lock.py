@@ -11,7 +11,7 @@ from faults import ROOT
 from pyarrow import fs
 
 from raylab import storage
-from raylab.errors import Refused
+from raylab.errors import CannotFinish, Refused
 from raylab.results.directory import LOCK, ResultsDirectory
 from raylab.sweep import lock
 from raylab.sweep.lock import held
@@ -81,6 +81,24 @@ def test_behind_a_uri_the_second_is_refused_until_the_first_is_silent_for_long(
         with held(remote):
             pass
     assert not remote.folder.exists(LOCK)
+
+
+def test_behind_a_uri_the_first_ends_once_another_took_it_for_dead_and_leaves_it_the_lock(
+    remote: ResultsDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.02)
+    with held(remote) as hold:
+        time.sleep(0.1)
+        hold.check()
+        known = remote.folder.read_json(LOCK)
+        other = {**known, "host": "other", "token": "another"}
+        remote.folder.write_json(LOCK, other)
+        deadline = time.monotonic() + 10
+        while hold.taken_by is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with pytest.raises(CannotFinish, match=r"on other since .* has taken the results over"):
+            hold.check()
+    assert remote.folder.read_json(LOCK) == other
 
 
 def test_behind_a_uri_a_dead_process_of_this_machine_holds_nothing(

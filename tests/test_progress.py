@@ -128,6 +128,26 @@ def test_time_left_counts_the_epochs_that_a_pruned_trial_saved(
     assert tally.seconds_left == pytest.approx(30.0)
 
 
+def test_time_left_does_not_count_the_epochs_of_an_interrupted_run_as_done_in_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("raylab.events.tally.time.monotonic", lambda: now)
+    tally = Tally("val_accuracy", ["lr"])
+    tally.planned(1, [], 1, 200)
+    tally.started("aaa", TrialConfig(lr=1e-3, epochs=200))
+    for epoch in range(1, 151):
+        tally.epoch("aaa", row(epoch) | {"is_replayed": True})
+    now = 5.0
+    assert tally.seconds_left is None
+    tally.epoch("aaa", row(151) | {"is_replayed": False})
+    assert tally.seconds_left == pytest.approx(49 * 5.0)
+    tally.started("bbb", TrialConfig(lr=1e-4, epochs=200))
+    tally.epoch("bbb", row(1))
+    now = 10.0
+    assert tally.seconds_left == pytest.approx(48 * 5.0)
+
+
 def test_names_say_only_what_differs() -> None:
     flat = TrialConfig(lr=3e-4).flat()
     assert short_name(flat, ["augment", "lr"]) == "augment=none lr=0.0003"

@@ -10,6 +10,7 @@ from ray.tune.search import Searcher
 from raylab.config.grid import read_grid
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import TrialConfig
+from raylab.errors import CannotFinish
 from raylab.sweep.queue import (
     ListProposer,
     OptunaProposer,
@@ -70,6 +71,17 @@ def test_finished_trials_are_passed_over() -> None:
 def test_nothing_is_given_once_the_budget_is_spent() -> None:
     answers = iter([True, True, False])
     assert all_of(queue({}, lambda: next(answers))) == ["lr 0.1", "lr 0.01"]
+
+
+def test_a_trial_that_was_given_and_never_ended_is_no_finished_sweep() -> None:
+    trials = queue({})
+    all_of(trials)
+    for name in ("lr 0.1", "lr 0.001"):
+        trials.ended(name, 0.5)
+    with pytest.raises(CannotFinish, match=r"trial lr 0\.01 was started and never ended"):
+        trials.check_ended()
+    trials.ended("lr 0.01", None)
+    trials.check_ended()
 
 
 class Heard(ListProposer):
@@ -143,6 +155,34 @@ def test_a_resumed_search_draws_again_what_it_drew(drawn: SweepConfig) -> None:
     resumed = proposer(drawn, [])
     resumed.recall(kept[:3])
     assert proposed(resumed)[:6] == before[:6]
+
+
+def test_draws_of_which_a_second_run_did_not_come_to_are_remembered(drawn: SweepConfig) -> None:
+    kept: list[dict[str, Any]] = []
+    proposed(proposer(drawn, kept))
+    remembered: list[dict[str, Any]] = []
+    resumed = proposer(drawn, remembered)
+    resumed.recall(kept[:3])
+    for _ in range(6):  # three draws, each with two seeds
+        resumed.propose()
+    assert remembered == []  # nothing is new, and nothing is written
+    resumed.propose()
+    assert (remembered[:3], len(remembered)) == (kept[:3], 4)
+    again = proposer(drawn, remembered)
+    again.recall(kept)
+    again.num_left = 1
+    again.propose()
+    assert again.assignments == kept
+
+
+def test_what_was_drawn_before_is_known_before_it_is_proposed_again(drawn: SweepConfig) -> None:
+    kept: list[dict[str, Any]] = []
+    before = proposed(proposer(drawn, kept))
+    resumed = proposer(drawn, [])
+    assert list(resumed.recalled()) == []
+    resumed.recall([{"lr": 0.001}, *kept[:2]])  # the first is of other axes
+    assert list(resumed.recalled()) == before[:4]
+    assert proposed(resumed)[:4] == before[:4]
 
 
 def test_draws_that_the_axes_no_longer_allow_are_forgotten(drawn: SweepConfig) -> None:

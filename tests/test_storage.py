@@ -96,6 +96,20 @@ def test_half_written_file_of_a_killed_writer_is_not_listed(tmp_path: Path) -> N
     assert Folder(tmp_path).names() == []
 
 
+def test_half_written_files_are_removed_below_one_subfolder_only(folder: Folder) -> None:
+    folder.write_bytes("states/a", b"whole")
+    if folder.is_local:
+        for name in ("states/.1.part", "records/.2.part"):
+            (Path(folder.location) / name).parent.mkdir(exist_ok=True)
+            (Path(folder.location) / name).write_bytes(b"half")
+    folder.delete_unfinished("states")
+    folder.delete_unfinished("nowhere")
+    assert folder.names() == ["states/a"]
+    if folder.is_local:
+        left = {path.name for path in Path(folder.location).rglob("*") if path.is_file()}
+        assert left == {"a", ".2.part"}
+
+
 def test_folder_named_like_a_partition_adds_no_column(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "lr=0.1")
     folder.write_table("t.parquet", pa.table({"a": [1]}))

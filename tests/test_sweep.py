@@ -162,6 +162,17 @@ scheduler: {asha: {grace_epochs: 1, reduction_factor: 2}}
         assert (workplace / "asha" / "predictions" / f"{trial}.parquet").exists()
 
 
+def test_asha_compares_a_trial_with_those_of_an_earlier_run(workplace: Path) -> None:
+    text = (
+        "metric: val_loss\nscheduler: {asha: {grace_epochs: 1, reduction_factor: 2}}\n"
+        "axes: {optimizer: [sgd], lr: [1.0e-2, 1.0e-3"
+    )
+    sweep(workplace, text + "]}\n", "asha_again")
+    again = sweep(workplace, text + ", 1.0]}\n", "asha_again")
+    (late,) = [record for record in again.records if record.config["lr"] == 1.0]
+    assert (late.status, late.num_epochs) == ("pruned", 1)
+
+
 def test_random_search_repeats_its_draws(workplace: Path) -> None:
     text = "axes: {lr: {loguniform: [1.0e-4, 1.0e-2]}}\nsearch: {random: {num_trials: 3}}\n"
     first = sweep(workplace, text, "random")

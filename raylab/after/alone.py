@@ -35,7 +35,7 @@ def alone(sweep: SweepConfig, source: Source, options: Options) -> Iterator[Swee
     place = ResultsDirectory(options.results)
     with (
         closing(make_view(options.quiet, sweep.metric, ())) as view,
-        held(place),
+        held(place) as hold,
         connected(options.address) as capacity,
     ):
-        yield Sweeping(Plan(sweep, source), place, options, view, capacity)
+        yield Sweeping(Plan(sweep, source), place, options, view, capacity, hold)

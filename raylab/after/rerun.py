@@ -50,9 +50,10 @@ def run_rerun(options: RerunOptions) -> Repetition:
         outcomes = sweeping.run()
     if outcomes.interrupted:
         raise KeyboardInterrupt
-    (now,) = outcomes.records
-    if now.status != "complete":
-        raise CannotFinish(f"trial {record.trial_id} failed now: {now.error_kind}: {now.error}")
+    (ran,) = outcomes.records
+    if ran.status != "complete":
+        raise CannotFinish(f"trial {record.trial_id} failed now: {ran.error_kind}: {ran.error}")
+    now = find_record(place, ran.trial_id)
     return compare(
         record,
         now,

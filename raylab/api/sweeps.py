@@ -27,6 +27,7 @@ class SweepResults:
     """The results directory."""
     metric: str
     records: tuple[Record, ...]
+    """In brief, without their epochs."""
     interrupted: bool = False
     """By the stop button: everything finished is kept, and the same call goes on."""
     advice: str | None = None

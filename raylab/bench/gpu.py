@@ -17,9 +17,9 @@ from raylab.bench.side_by_side import SideBySide
 from raylab.bench.stage import Stage
 from raylab.config.trial import AUGMENT_PRESETS, SplitConfig, TrialConfig
 from raylab.errors import Problem, Refused
-from raylab.training.loop import fast_convolutions, train
+from raylab.training.loop import train
 from raylab.training.model import build_model
-from raylab.training.precision import resolve_amp
+from raylab.training.precision import fast_convolutions, resolve_amp
 from raylab.training.worker import Collective, TrainingData
 
 PACKED = (1, 2, 4, 8)

@@ -18,7 +18,9 @@ HEARTBEAT_S = 30.0
 
 
 class View(Protocol):
-    """The events of a sweep, as they happen."""
+    """The events of a sweep, as they happen. An epoch's row says by `is_replayed` whether it was
+    trained before, and is only told again.
+    """
 
     def preparing(self, what: str, done: int, total: int) -> None: ...
     def planned(self, total: int, reused: Sequence[Record], slots: int, epochs: int) -> None: ...

@@ -67,6 +67,8 @@ class Tally:
         self.best: Record | None = None
         self.begun_at = time.monotonic()
         self.epochs_settled = 0
+        self.epochs_replayed = 0
+        """Of an earlier run, told again by trials that go on: they took this one no time."""
         self.paces = Moments()
         """Of the seconds per planned epoch of every trial that ended in this run."""
         self.values: list[float] = []
@@ -89,6 +91,7 @@ class Tally:
     def epoch(self, trial_id: str, row: Mapping[str, Any]) -> None:
         progress = self.running[trial_id]
         progress.row = row
+        self.epochs_replayed += bool(row.get("is_replayed"))
         # A trial that was started again may repeat epochs.
         del progress.values[row["epoch"] - 1 :]
         progress.values.append(float(row[self.curve_metric]))
@@ -126,10 +129,11 @@ class Tally:
         """From the pace so far; pruned trials count with the epochs that they saved."""
         current = sum(each.row["epoch"] for each in list(self.running.values()) if each.row)
         settled = self.epochs_settled + current
-        if not settled:
+        settled_now = settled - self.epochs_replayed
+        if settled_now <= 0:
             return None
         elapsed = time.monotonic() - self.begun_at
-        return float(elapsed * max(0, self.total_epochs - settled) / settled)
+        return float(elapsed * max(0, self.total_epochs - settled) / settled_now)
 
     @property
     def left_s(self) -> dict[str, float] | None:

@@ -1,7 +1,7 @@
 """The results directory of a sweep: the one owner of every file name in it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,10 @@ class ResultsDirectory:
         """Every record that is there; a damaged one is passed over with a warning."""
         return tuple(self._known().values())
 
+    def each_record(self) -> Iterator[Record]:
+        """The same in no order and without holding them: all of 100,000 trials fill gigabytes."""
+        return self._journal.each()
+
     def finished_ids(self, *, with_failed: bool = True) -> frozenset[str]:
         """The trials that need not run again; without failed ones, those are to be retried."""
         return frozenset(
@@ -166,6 +170,10 @@ class ResultsDirectory:
     def delete_state(self, trial_id: str) -> None:
         """The trial has ended, or is to begin anew."""
         self.folder.delete(f"states/{trial_id}.pt")
+
+    def delete_unfinished_states(self) -> None:
+        """Removes what killed processes left half written of states."""
+        self.folder.delete_unfinished("states")
 
     def write_log(self, trial_id: str, text: str) -> str:
         """Keeps what a failed trial had to say; the path or URI where it can be read."""

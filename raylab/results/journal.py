@@ -58,6 +58,19 @@ class Journal:
                 found.update((record.trial_id, record) for record in records_of(table))
         return found | small
 
+    def each(self) -> Iterator[Record]:
+        """Every trial's newest record, with one segment in memory at a time; later ones first."""
+        small = self._small_records()  # before the segments are listed
+        yield from small.values()
+        seen = set(small)
+        for number in reversed(self._segments()):
+            with _no_garbage():
+                found = records_of(self.folder.read_table(_segment(number), [RECORD]))
+            for record in found:
+                if record.trial_id not in seen:
+                    seen.add(record.trial_id)
+                    yield record
+
     def newest(self, after: int, columns: list[str]) -> tuple[pa.Table, int]:
         """What is newer than segment `after`: these columns of SEGMENT_SCHEMA, one row per trial;
         and the number of the last segment.

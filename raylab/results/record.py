@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from statistics import harmonic_mean
 from typing import Any, Literal, cast, get_args
 
@@ -98,6 +98,11 @@ class Record:
         """The value that ranks it; None for a failed trial."""
         value = None if self.status == "failed" else getattr(self, metric)
         return None if value is None else float(value)
+
+    @property
+    def brief(self) -> "Record":
+        """The same without epochs and nested config, a fraction of its memory."""
+        return replace(self, epochs=(), trial={})
 
     def row(self) -> dict[str, Scalar]:
         """The leaderboard row; the config's fields stand between the identity and the measures."""

@@ -30,6 +30,7 @@ from raylab.sweep.failures import (
     last_story,
     one_cause,
 )
+from raylab.sweep.lock import Hold
 from raylab.sweep.queue import TrialQueue
 from raylab.sweep.shelf import Shelf
 from raylab.training.epoch import EpochRow
@@ -50,6 +51,9 @@ class Running:
     facts: dict[str, Any] = field(default_factory=dict)
     error_kind: str | None = None
     error: str | None = None
+    may_heal: bool = True
+    """Whether another try may do better once somebody mended the machine: no fault of its config.
+    """
     trial: Any = None
     """Tune's own object."""
     heard_s: float = 0.0
@@ -79,6 +83,7 @@ class Collector(Callback):
         view: View,
         environment_id: str | None = None,
         timeout_s: float | None = None,
+        hold: Hold | None = None,
     ) -> None:
         self.results, self.queue, self.view = results, queue, view
         self.split_fingerprint, self.data_fingerprint = split_fingerprint, data_fingerprint
@@ -93,8 +98,10 @@ class Collector(Callback):
         self.forgotten: Any = None
         """The first of Tune's trials that ended."""
         self.shelf = Shelf(results, keep, metric, queue.needed)
-        self.timeout_s = timeout_s
+        self.timeout_s, self.hold = timeout_s, hold or Hold()
         self.may_be_hopeless = True
+        self.keeps_states = True
+        """Whether no trial said that its state could not be written."""
         self.advice: str | None = None
         """Why the sweep stopped early, and what to do."""
         self.cannot_write: CannotWrite | None = None
@@ -132,17 +139,26 @@ class Collector(Callback):
         running.heard_s = time.monotonic()
         if "error_kind" in result:
             running.error_kind, running.error = result["error_kind"], result["error"]
+            running.may_heal = result.get("may_heal", True)
             return
         row = {name: result[name] for name in EPOCH_COLUMNS}
-        if result.get("is_replayed"):
+        is_replayed = bool(result.get("is_replayed"))
+        if is_replayed:
             running.num_restarts += not running.epochs
             running.earlier_s += row["seconds"]
         running.has_state = result.get("has_state", False)
+        self.warn_of_states(result.get("state_error"))
         running.epochs[row["epoch"]] = row
         facts = ("num_train", "num_val", "num_workers", "device")
         running.facts = {name: result[name] for name in facts if name in result}
         running.placement_group = result.get("placement_group")
-        self.view.epoch(trial.config["trial_id"], row)
+        self.view.epoch(trial.config["trial_id"], row | {"is_replayed": is_replayed})
+
+    def warn_of_states(self, error: str | None) -> None:
+        """Say once that a state could not be written; no trial ends for it."""
+        if error and self.keeps_states:
+            self.keeps_states = False
+            self.view.note(f"WARNING {error}: a trial that dies has no newer state to go on from")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         running = self.running[trial.config["trial_id"]]
@@ -206,8 +222,10 @@ class Collector(Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """End the processes of trials that showed no progress for too long.
 
-        Raises CannotWrite where the storage took nothing in this step.
+        Raises CannotWrite where the storage took nothing in this step, CannotFinish where another
+        process has taken the results over.
         """
+        self.hold.check()
         if self.cannot_write:
             raise self.cannot_write
         if self.timeout_s is None:
@@ -236,7 +254,7 @@ class Collector(Callback):
             share(running.trial, self.forgotten)
         with self.writing():
             record = self.written(running, status)
-            if running.has_state:
+            if running.has_state and not (status == "failed" and running.may_heal):
                 self.results.delete_state(identity)
             self.ended.append(identity)
             self.queue.ended(identity, record.outcome(self.metric))

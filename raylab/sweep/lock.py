@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from raylab.errors import CannotWrite, Problem, Refused
+from raylab.errors import CannotFinish, CannotWrite, Problem, Refused
 from raylab.results.directory import LOCK, ResultsDirectory
 from raylab.storage import Folder
 
@@ -43,12 +43,29 @@ class Holder:
     beat: float = 0.0
 
 
+@dataclass(slots=True)
+class Hold:
+    """That this process writes in the directory. Behind a URI another one may take it over."""
+
+    taken_by: Holder | None = None
+
+    def check(self) -> None:
+        """CannotFinish once another process writes in the directory."""
+        if self.taken_by is not None:
+            raise CannotFinish(
+                f"{_who(self.taken_by)} has taken the results over: this sweep gave no sign of "
+                f"life for more than {STALE_S:.0f} s (its machine slept, or lost the network) and "
+                "was taken for dead. What it finished is kept; the other one goes on from there."
+            )
+
+
 @contextmanager
-def held(results: ResultsDirectory) -> Iterator[None]:
+def held(results: ResultsDirectory) -> Iterator[Hold]:
     """Keep every other writer out of the directory.
 
     Refused while another process holds it, or where nothing can be written. On a local disk the
-    lock ends with the process, however that ends; behind a URI it grows stale.
+    lock ends with the process, however that ends; behind a URI it grows stale, and who was silent
+    for so long has to `check` whether another one took it.
     """
     holder = Holder(
         socket.gethostname(),
@@ -56,17 +73,18 @@ def held(results: ResultsDirectory) -> Iterator[None]:
         datetime.now(UTC).isoformat(timespec="seconds"),
         secrets.token_hex(8),
     )
+    hold = Hold()
     with contextlib.ExitStack() as stack:
         try:
             if results.folder.is_local:
                 stack.enter_context(_local(results.folder, holder))
             else:
-                stack.enter_context(_remote(results.folder, holder))
+                stack.enter_context(_remote(results.folder, holder, hold))
         except (OSError, CannotWrite) as error:
             cause = getattr(error, "strerror", None) or str(error).partition("\n")[0]
             text = f"cannot be written: {cause}; mend that, or give another directory by --results"
             raise Refused([Problem(results.location, text)], "the results directory") from error
-        yield
+        yield hold
 
 
 @contextmanager
@@ -105,22 +123,23 @@ def _local(folder: Folder, holder: Holder) -> Iterator[None]:
 
 
 @contextmanager
-def _remote(folder: Folder, holder: Holder) -> Iterator[None]:
-    """A small object that its holder writes anew as long as it lives."""
+def _remote(folder: Folder, holder: Holder, hold: Hold) -> Iterator[None]:
+    """A small object that its holder writes anew as long as it lives and it is its own."""
     other = _read(folder)
     if other and not _is_dead(other):
         raise _refused(folder, other)
     _beat(folder, holder)
     time.sleep(SETTLE_S)
-    other = _read(folder)
-    if other and other.token != holder.token:
+    if other := _other(folder, holder):
         raise _refused(folder, other)
     is_over = threading.Event()
 
     def live() -> None:
-        while not is_over.wait(BEAT_S):
+        while hold.taken_by is None and not is_over.wait(BEAT_S):
             with contextlib.suppress(OSError, CannotWrite):
-                _beat(folder, holder)
+                hold.taken_by = _other(folder, holder)
+                if hold.taken_by is None:
+                    _beat(folder, holder)
 
     thread = threading.Thread(target=live, daemon=True)
     thread.start()
@@ -130,7 +149,8 @@ def _remote(folder: Folder, holder: Holder) -> Iterator[None]:
         is_over.set()
         thread.join()
         with contextlib.suppress(OSError):
-            folder.delete(LOCK)
+            if _other(folder, holder) is None:
+                folder.delete(LOCK)
 
 
 def _beat(folder: Folder, holder: Holder) -> None:
@@ -142,6 +162,12 @@ def _read(folder: Folder) -> Holder | None:
         return _parsed(folder.read_bytes(LOCK).decode())
     except FileNotFoundError:
         return None
+
+
+def _other(folder: Folder, holder: Holder) -> Holder | None:
+    """Who holds the directory in place of `holder`."""
+    found = _read(folder)
+    return found if found and found.token != holder.token else None
 
 
 def _parsed(text: str) -> Holder | None:
@@ -169,8 +195,12 @@ def _is_dead(holder: Holder) -> bool:
 
 
 def _refused(folder: Folder, holder: Holder | None) -> Refused:
-    who = f"process {holder.pid} on {holder.host} since {holder.since}" if holder else "another"
+    who = _who(holder) if holder else "another"
     text = f"raylab writes in it already ({who}); wait for it, end it, or give another directory"
     if not folder.is_local:
         text += f"; should it be dead, it is let go {STALE_S:.0f} s after its last sign of life"
     return Refused([Problem(folder.location, text)], "the results directory")
+
+
+def _who(holder: Holder) -> str:
+    return f"process {holder.pid} on {holder.host} since {holder.since}"

@@ -291,15 +291,12 @@ def planned_digest(field: str, file: str, meant: str) -> str:
     return found
 
 
-def reusable_records(
-    sweep: SweepConfig, results: ResultsDirectory, *, with_failed: bool = True
-) -> dict[str, Record]:
-    """By trial_id, the records that stand for a trial of this sweep, were it run again.
+def reusable_records(sweep: SweepConfig, results: ResultsDirectory) -> dict[str, Record]:
+    """By trial_id, in brief, the records that stand for a trial of this sweep, were it run again.
 
     Not those of trials that another scheduler pruned, or whose best epoch another metric chose.
     """
-    ids = results.finished_ids(with_failed=with_failed)
-    return {r.trial_id: r for r in results.records() if r.trial_id in ids and stands(r, sweep)}
+    return {r.trial_id: r.brief for r in results.each_record() if stands(r, sweep)}
 
 
 def stands(record: Record, sweep: SweepConfig) -> bool:

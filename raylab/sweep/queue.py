@@ -4,6 +4,7 @@ finished.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final, Literal, Protocol, cast
 
 import optuna
@@ -24,6 +25,8 @@ from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
 
 MAX_DRAWS = 1000
+RECALLED = {"recalled": True}
+"""What Optuna is told of a draw that an earlier run of the sweep made."""
 # A config's outcome: the metric's value, or None for a trial that failed.
 Outcome = float | None
 LATER: Final = "later"
@@ -42,6 +45,10 @@ class Proposer(Protocol):
 
     def needed(self) -> Collection[str]:
         """The trials whose weights others may still begin with."""
+        return ()
+
+    def recalled(self) -> Collection[TrialConfig]:
+        """What it proposes again, since an earlier run of the sweep did, where no plan says so."""
         return ()
 
 
@@ -121,15 +128,27 @@ class OptunaProposer(Proposer):
         self.waiting: list[TrialConfig] = []
         self.num_left, self.remember = num_trials, remember
         self.assignments: list[dict[str, Any]] = []
+        """All draws that are remembered, those of earlier runs first."""
         self.open: dict[TrialConfig, list[optuna.Trial]] = defaultdict(list)
         self.outcomes: dict[int, list[Outcome]] = defaultdict(list)
 
     def recall(self, assignments: Iterable[Mapping[str, Any]]) -> None:
-        """Propose these first, in their order: what an earlier run of the sweep drew."""
-        for assignment in assignments:
+        """Propose these first, in their order: what an earlier run of the sweep drew. They stay
+        remembered, however many of them this run comes to.
+        """
+        self.assignments = [dict(assignment) for assignment in assignments]
+        for assignment in self.assignments:
             drawn = drawn_for(self.sweep, assignment)
             if drawn is not None:
-                self.study.enqueue_trial(drawn)
+                self.study.enqueue_trial(drawn, user_attrs=RECALLED)
+
+    def recalled(self) -> Collection[TrialConfig]:
+        found: list[TrialConfig] = []
+        for assignment in self.assignments:
+            if drawn_for(self.sweep, assignment) is not None:
+                with suppress(ValidationError):
+                    found += self.runs_of(assignment)
+        return found[: self.num_left]
 
     def learn(self, points: Iterable[tuple[dict[str, Any], float]]) -> int:
         """Know these (drawn, value) from the start; gives how many they are. They count as none of
@@ -158,15 +177,20 @@ class OptunaProposer(Proposer):
             trial = self.study.ask(self.distributions)
             assignment = assignment_of(self.sweep, trial.params)
             try:
-                runs = replicas(self.sweep, assignment)
-                configs = [config_from(self.sweep, point, seed) for point, seed in runs]
+                configs = self.runs_of(assignment)
             except ValidationError:
                 self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 continue
-            self.assignments.append(assignment)
-            self.remember(self.assignments)
-            return trial, [self.finish(config) for config in configs]
+            if trial.user_attrs != RECALLED:
+                self.assignments.append(assignment)
+                self.remember(self.assignments)
+            return trial, configs
         raise CannotFinish(f"no allowed config in {MAX_DRAWS} draws; loosen the axes")
+
+    def runs_of(self, assignment: Mapping[str, Any]) -> list[TrialConfig]:
+        """The draw with every seed and fold; ValidationError where its fields disagree."""
+        runs = replicas(self.sweep, dict(assignment))
+        return [self.finish(config_from(self.sweep, point, seed)) for point, seed in runs]
 
     def observe(self, config: TrialConfig, outcome: Outcome) -> None:
         if not self.open[config]:
@@ -294,6 +318,15 @@ class TrialQueue(Searcher):
         self.outcomes[identity] = outcome
         for _ in range(1 + self.repeats.pop(identity, 0)):
             self.proposer.observe(config, outcome)
+
+    def check_ended(self) -> None:
+        """CannotFinish where Tune has ended, and a trial that it was given left no record."""
+        if self.running:
+            lost = ", ".join(sorted(self.running))
+            raise CannotFinish(
+                f"trial {lost} was started and never ended: Ray Tune lost sight of it. Everything "
+                "finished is kept; the same command goes on from there."
+            )
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
@@ -11,10 +11,11 @@ import pyarrow as pa
 import ray
 import ray.tune
 from ray.exceptions import RayError
+from ray.tune.schedulers import TrialScheduler
 
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import SplitConfig, TrialConfig
-from raylab.errors import CannotFinish, Problem, Refused
+from raylab.errors import CannotFinish
 from raylab.events.broadcast import Broadcast
 from raylab.events.logged import LoggedView, check_loggers
 from raylab.events.metrics import MeteredView
@@ -32,7 +33,7 @@ from raylab.sweep.cluster import Capacity, Slot, connected, image_memory_bytes, 
 from raylab.sweep.collector import Collector
 from raylab.sweep.entry import run_trial
 from raylab.sweep.failures import survive_memory_kills
-from raylab.sweep.lock import held
+from raylab.sweep.lock import Hold, held
 from raylab.sweep.packing import heaviest, packed_slot, probe, sentence, wants_probe
 from raylab.sweep.parents import missing_weights, named_parents, refuse_strangers
 from raylab.sweep.plan import Plan, reusable_records
@@ -48,7 +49,8 @@ from raylab.sweep.queue import (
 from raylab.sweep.shards import Images, Prepared, Variants, dataset_of
 from raylab.sweep.shared import Shared
 from raylab.sweep.shared_storage import refuse_unshared
-from raylab.sweep.tune_terms import name_of, resources_of, scheduler_of
+from raylab.sweep.shelf import clear_states
+from raylab.sweep.tune_terms import Asha, name_of, resources_of, scheduler_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Outcomes:
     """How a sweep ended: the records of its trials, and whether it was interrupted."""
 
     records: tuple[Record, ...]
+    """In brief."""
     interrupted: bool
     advice: str | None = None
     """Why it stopped early of its own accord, and what to do."""
@@ -92,12 +95,12 @@ def run_sweep(sweep: SweepConfig, options: Options) -> Outcomes:
         view: View = make_view(options.quiet, sweep.metric, plan.fields, sweep.name)
         stack.enter_context(closing(view))
         view.note(f"{sweep.name}: {plan.source.table.num_rows:,} images, {plan.num_trials} trials")
-        stack.enter_context(held(results))  # whoever writes in the results closes before it
+        hold = stack.enter_context(held(results))  # whoever writes in the results closes before it
         broadcast = Broadcast(results, sweep.name, sweep.metric, plan.fields)
         view = Views(view, stack.enter_context(closing(broadcast)))
         capacity = stack.enter_context(connected(options.address))
         others = [stack.enter_context(closing(t)) for t in trackers(plan, results, options, view)]
-        return Sweeping(plan, results, options, Views(view, *others), capacity).run()
+        return Sweeping(plan, results, options, Views(view, *others), capacity, hold).run()
 
 
 def trackers(plan: Plan, results: ResultsDirectory, options: Options, view: View) -> Iterator[View]:
@@ -123,8 +126,11 @@ class Sweeping:
         options: Options,
         view: View,
         capacity: Capacity,
+        hold: Hold | None = None,
     ) -> None:
+        """hold: of the results, where others might write in them."""
         self.plan, self.sweep, self.results = plan, plan.sweep, results
+        self.hold = hold or Hold()
         self.options, self.view, self.capacity = options, view, capacity
         self.slot: Slot = slot_for(self.sweep.resources, capacity)
         self.image_memory_bytes = image_memory_bytes(self.sweep.resources, capacity)
@@ -136,15 +142,13 @@ class Sweeping:
         prepared = cache_folder(self.results.location)
         refuse_unshared(self.results.folder, prepared, self.plan.source, self.capacity)
         variants, self.images = self.prepare()
-        self.images.check_rows(variants.values())
-        self.check_splits()
         reusable = self.reusable
+        proposer = self.proposer()
         configs = self.plan.configs(reusable)
         planned = {self.plan.identify(config): config.epochs for config in configs}
-        reused = {identity: reusable[identity] for identity in planned if identity in reusable}
-        for identity in self.results.state_ids():
-            if self.options.fresh or identity in reusable:  # a kill between record and state
-                self.results.delete_state(identity)
+        known = (*planned, *map(self.plan.identify, proposer.recalled()))
+        reused = {identity: reusable[identity] for identity in known if identity in reusable}
+        self.clear_states(planned)
 
         def recorded(identity: str) -> tuple[bool, Outcome]:
             record = reusable.get(identity)
@@ -154,7 +158,7 @@ class Sweeping:
             return True, record.outcome(self.sweep.metric)
 
         queue = TrialQueue(
-            *(self.proposer(), self.plan.identify, recorded, self.may_start, self.sweep.metric),
+            *(proposer, self.plan.identify, recorded, self.may_start, self.sweep.metric),
             named_parents(self.sweep),
         )
         collector = self.collector(queue)
@@ -166,17 +170,27 @@ class Sweeping:
         interrupted = False
         try:
             if is_open:
-                self.tune(self.shared(variants), queue, collector)
+                self.tune(self.shared(variants), queue, collector, reused)
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            self.results.flush()
+            if self.hold.taken_by is None:
+                self.results.flush()
         return Outcomes(self.records_of((*reused, *collector.ended)), interrupted, collector.advice)
 
     def records_of(self, identities: Iterable[str]) -> tuple[Record, ...]:
-        """The trials' records, as the results keep them."""
-        known = {record.trial_id: record for record in self.results.records()}
-        return tuple(known[identity] for identity in identities if identity in known)
+        """The trials' records in brief, as the results keep them."""
+        wanted = dict.fromkeys(identities)
+        found = (r for r in self.results.each_record() if r.trial_id in wanted)
+        known = {record.trial_id: record.brief for record in found}
+        return tuple(known[identity] for identity in wanted if identity in known)
+
+    def clear_states(self, planned: Collection[str]) -> None:
+        """Keep the states from which trials of this run, or failed ones later, may go on."""
+        ended = {name for name, record in self.reusable.items() if record.status != "failed"}
+        is_planned = self.sweep.search.kind in ("grid", "random")
+        staying = () if self.options.fresh else planned if is_planned else None
+        clear_states(self.results, ended, staying)
 
     def collector(self, queue: TrialQueue) -> Collector:
         """The writer of records, which knows what earlier runs kept."""
@@ -191,8 +205,9 @@ class Sweeping:
             self.view,
             self.environment_id,
             None if minutes is None else 60 * minutes,
+            self.hold,
         )
-        collector.resume_kept(self.results.records())
+        collector.resume_kept(self.results.each_record())
         return collector
 
     def pack_gpus(self, variants: dict[Format, Variant]) -> None:
@@ -258,26 +273,12 @@ class Sweeping:
             self.view.note(line)
         self.results.flush()  # an empty leaderboard can be read too
         source = self.plan.source
-        return variants, Images.of(table, source.classes, source.fingerprint)
-
-    def check_splits(self) -> None:
-        """Refused when a split leaves a class without training images, or none to validate on."""
-        problems = []
+        images = Images.of(table, source.classes, source.fingerprint)
+        images.check_rows(variants.values())
         splits = dict.fromkeys(config.split for config in self.plan.configs())
-        for split in splits or self.plan.splits:  # Optuna decides later which trials there are
-            assignment = self.images.split(split)
-            trained = set(self.images.labels[assignment == "train"].tolist())
-            missing = [c for i, c in enumerate(self.images.classes) if i not in trained]
-            place = f"split {split.strategy} train {split.train:g} val {split.val:g}"
-            if split.folds:
-                place += f" fold {split.fold} of {split.folds}"
-            if missing:
-                text = f"no training image of {', '.join(missing)}; give it more images"
-                problems.append(Problem(place, text))
-            if not (assignment == "val").any():
-                problems.append(Problem(place, "no image is left to validate on; raise split.val"))
-        if problems:
-            raise Refused(problems, self.plan.source.location)
+        # Optuna decides later which trials there are.
+        images.check_splits(splits or self.plan.splits, source.location)
+        return variants, images
 
     def _write_split(self, split: SplitConfig) -> str:
         """The split's fingerprint; its image_ids are written so that they can be read back."""
@@ -336,15 +337,24 @@ class Sweeping:
             )
         return loaded
 
-    def tuner(self, shared: Shared, queue: TrialQueue, collector: Collector) -> ray.tune.Tuner:
-        """Ray Tune with the queue before it."""
+    def scheduler(self, reused: Collection[str]) -> TrialScheduler:
+        """Whether trials are stopped early; one that compares them knows those of earlier runs."""
+        found = scheduler_of(self.sweep, self.plan.configs())
+        if isinstance(found, Asha):
+            found.recall(self.results.epochs(), reused)
+        return found
+
+    def tuner(
+        self, shared: Shared, queue: TrialQueue, collector: Collector, reused: Collection[str]
+    ) -> ray.tune.Tuner:
+        """Ray Tune with the queue before it; `reused` are the trials of earlier runs."""
         trainable = ray.tune.with_parameters(self.train_function, shared=shared)
         filesystem, path = self.results.scratch("tune").opened()
         return ray.tune.Tuner(
             ray.tune.with_resources(trainable, resources_of(self.slot)),
             tune_config=ray.tune.TuneConfig(
                 search_alg=queue,
-                scheduler=scheduler_of(self.sweep, self.plan.configs()),
+                scheduler=self.scheduler(reused),
                 num_samples=-1,
                 max_concurrent_trials=self.slot.num_slots,
                 # A bound method would be pickled with the plan, all of its images and the view.
@@ -363,12 +373,15 @@ class Sweeping:
             ),
         )
 
-    def tune(self, shared: Shared, queue: TrialQueue, collector: Collector) -> None:
+    def tune(
+        self, shared: Shared, queue: TrialQueue, collector: Collector, reused: Collection[str]
+    ) -> None:
         """Hand the queue to Ray Tune and return when it is empty."""
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is a KeyboardInterrupt here
         survive_memory_kills()
         try:
-            self.tuner(shared, queue, collector).fit()
+            self.tuner(shared, queue, collector, reused).fit()
+            queue.check_ended()
         except OSError as error:  # the results' storage, to which Ray itself writes
             raise cannot_write(self.results.location, error) from error
         except (ray.tune.TuneError, RayError) as error:
@@ -377,5 +390,6 @@ class Sweeping:
                 "goes on from there."
             ) from error
         finally:
-            with suppress(OSError):  # interrupted trials may still be writing there
-                self.results.delete_scratch()
+            if self.hold.taken_by is None:
+                with suppress(OSError):  # interrupted trials may still be writing there
+                    self.results.delete_scratch()

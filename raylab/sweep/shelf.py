@@ -1,4 +1,6 @@
-"""Which weights of a results directory stay: the best few, and those that trials begin with."""
+"""Which weights of a results directory stay: the best few, and those that trials begin with; and
+which states.
+"""
 
 from collections.abc import Callable, Collection
 
@@ -45,3 +47,16 @@ class Shelf:
             if identity not in staying:
                 self.results.delete_checkpoint(identity)
                 del self.held[identity]
+
+
+def clear_states(
+    results: ResultsDirectory, ended: Collection[str], planned: Collection[str] | None
+) -> None:
+    """Delete the states from which no trial goes on, as that of a trial that has `ended` when the
+    sweep was killed, or is not `planned` any more; None where a search decides as it goes. Only
+    for the one process that may write in the results.
+    """
+    results.delete_unfinished_states()
+    for identity in results.state_ids():
+        if identity in ended or (planned is not None and identity not in planned):
+            results.delete_state(identity)

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
+from importlib.metadata import version
 from pickle import UnpicklingError
 from typing import Any
 
@@ -28,15 +29,15 @@ import torch
 from ray.train import WorkerGroupError
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from raylab import __version__
 from raylab.config.sweep import EPOCH_METRICS, metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotWrite
 from raylab.images.mapped import mapped_pixels
 from raylab.images.variant import Format
 from raylab.results.directory import ResultsDirectory
+from raylab.results.environment import code_digest
 from raylab.sweep.cluster import Slot
-from raylab.sweep.failures import pause_before
+from raylab.sweep.failures import OUT_OF_MEMORY, pause_before
 from raylab.sweep.parents import begun
 from raylab.sweep.raised import CONFIG_ERRORS, breaks_process, cause_of, failure_of
 from raylab.sweep.shards import (
@@ -105,7 +106,9 @@ def report_failure(params: dict[str, Any], shared: Shared, error: Exception) -> 
     story = "".join(traceback.format_exception(error))
     ResultsDirectory(shared.results).write_log(params["trial_id"], story)
     failure = failure_of(error)
-    ray.tune.report({"error_kind": failure.kind, "error": failure.text})
+    may_heal = failure.kind == OUT_OF_MEMORY  # of a larger machine's memory, or an idler one's
+    told = {"error_kind": failure.kind, "error": failure.text, "may_heal": may_heal}
+    ray.tune.report(told)
 
 
 def trainer_for(params: dict[str, Any], shared: Shared) -> ray.train.torch.TorchTrainer:
@@ -211,19 +214,17 @@ def train_worker(job: dict[str, Any]) -> None:
     ranks = job["metric"] if job["metric"] in EPOCH_METRICS else "val_accuracy"
     with begun(config, job["results"]) as trained:
         reporter = Reporter(job, shard, trained, collective, best, device)
-        state = reporter.resume_state()
-        if state is not None:
-            reporter.replay(state["epochs"])
         train(
             trained,
             data,
             device,
             collective,
             reporter.epoch,
-            state,
+            reporter.resume_state(),
             metric=ranks,
             mode=metric_mode(ranks),
             best=best,
+            resumed=reporter.replay,
         )
 
 
@@ -295,30 +296,30 @@ class Reporter:
         """The state to go on from, where an earlier process of this trial left one, in this sweep
         or before it was interrupted. A worker group, which keeps none, begins anew.
         """
-        if self.collective.world > 1:
-            return None
         content = self.results.state(self.job["trial_id"])
-        if content is None:
+        self.constants["has_state"] = content is not None
+        if content is None or self.collective.world > 1:
             return None
-        self.constants["has_state"] = True
         try:
             state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
         except (EOFError, RuntimeError, UnpicklingError):  # torn where the power went
             return None
-        # Another raylab may mean something else by it, and another metric has another best epoch.
         return state if state.get("meant") == self.meaning else None
 
     @property
     def meaning(self) -> str:
-        """What a state has to be of, so that it can be gone on from."""
-        return f"{__version__} {self.job['metric']}"
+        """What a state has to be of, so that it can be gone on from: another raylab, torch or timm
+        may learn otherwise, and another metric has another best epoch.
+        """
+        versions = f"torch {torch.__version__} timm {version('timm')}"
+        return f"raylab {code_digest()} {versions} {self.job['metric']}"
 
-    def replay(self, rows: list[dict[str, Any]]) -> None:
+    def replay(self, rows: list[EpochRow]) -> None:
         """Report the epochs of which this driver has not heard, since another one began them, or
         the process died between keeping its state and its report.
         """
         for row in rows[self.job["num_heard"] :]:
-            ray.tune.report({**row, **self.constants, "is_replayed": True})
+            ray.tune.report({**asdict(row), **self.constants, "is_replayed": True})
 
     def epoch(self, row: EpochRow, state: Callable[[], dict[str, Any]]) -> None:
         """Report one epoch; ends by SystemExit if the scheduler prunes the trial here.
@@ -338,12 +339,19 @@ class Reporter:
         ray.tune.report({**asdict(row), **self.constants})
 
     def write_state(self, state: dict[str, Any]) -> None:
-        """What another process of the trial would go on from, on the results' storage."""
+        """What another process of the trial would go on from, on the results' storage. Where that
+        does not take it, the trial goes on and says so; it tries again when the next one is due.
+        """
         self.last_state_at = time.monotonic()
         sink = io.BytesIO()
         torch.save({"meant": self.meaning, **state}, sink)
-        self.results.write_state(self.job["trial_id"], sink.getbuffer())
+        try:
+            self.results.write_state(self.job["trial_id"], sink.getbuffer())
+        except (CannotWrite, OSError) as error:
+            self.constants["state_error"] = str(error).partition("\n")[0]
+            return
         self.constants["has_state"] = True
+        self.constants.pop("state_error", None)
 
     def write_predictions(self) -> None:
         """All workers bring their rows together; rank 0 writes the table."""

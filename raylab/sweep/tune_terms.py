@@ -1,8 +1,10 @@
 """A sweep in Ray Tune's terms: what a trial is called, what it reserves, when it is stopped."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from raylab.config.sweep import SweepConfig, metric_mode
@@ -27,9 +29,23 @@ def resources_of(slot: Slot) -> Any:
 
 
 class Asha(AsyncHyperBandScheduler):
-    """Tune's, which prunes no trial for epochs that it ran before the sweep was interrupted: its
-    rungs fill up with them, and those who were not interrupted are not among them.
+    """Tune's, which goes on where the sweep was interrupted: its rungs hold what was reached till
+    then, and it prunes no trial for epochs of which it has decided before.
     """
+
+    def recall(self, epochs: pa.Table, trials: Collection[str]) -> None:
+        """Fill the rungs with what these trials, which have ended, reached in their epochs."""
+        known = {trial_id: SimpleNamespace(trial_id=trial_id) for trial_id in trials}
+        for trial in known.values():
+            self.on_trial_add(None, trial)
+        rows = epochs.sort_by("epoch")
+        columns = [rows[name].to_pylist() for name in ("trial_id", "epoch", self.metric)]
+        for trial_id, epoch, value in zip(*columns, strict=True):
+            if trial_id in known and value is not None:
+                result = {"epoch": epoch, self.metric: value}
+                super().on_trial_result(None, known[trial_id], result)
+        for trial in known.values():
+            self.on_trial_remove(None, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         decision: str = super().on_trial_result(tune_controller, trial, result)

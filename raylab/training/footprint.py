@@ -10,8 +10,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from raylab.config.trial import TrialConfig
-from raylab.training.loop import Learner, fast_convolutions
+from raylab.training.loop import Learner
 from raylab.training.pixels import RESIDENT_FRACTION
+from raylab.training.precision import fast_convolutions
 from raylab.training.worker import Collective, TrainingData
 
 NUM_STEPS = 8

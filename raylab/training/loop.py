@@ -4,11 +4,11 @@ B = images of one worker's batch, N = images held by this worker, K = classes.
 It knows neither Ray nor files: workers meet in `Collective`, results leave through `report`.
 """
 
-import contextlib
 import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, cast
 
@@ -31,7 +31,7 @@ from raylab.training.mixing import mix
 from raylab.training.model import build_model
 from raylab.training.optim import Schedule, build_optimizer
 from raylab.training.pixels import Pixels
-from raylab.training.precision import AMP_DTYPES, name_of, resolve_amp
+from raylab.training.precision import AMP_DTYPES, fast_convolutions, name_of, resolve_amp
 from raylab.training.seeds import Purpose, seed_of
 from raylab.training.step import Stepper
 from raylab.training.swa import NUM_BN_IMAGES, Swa
@@ -72,16 +72,19 @@ def train(
     metric: str = "val_accuracy",
     mode: Literal["max", "min"] = "max",
     best: Best | None = None,
+    resumed: Callable[[list[EpochRow]], None] = lambda rows: None,
 ) -> Outcome:
     """Train one trial; `report(row, state)` is called after every epoch, on every worker.
 
     `state()` gives what `resume` takes, per worker: epochs after it are the same bit for bit.
+    `resumed(rows)` is called first, with its epochs, unless it fits no trial of this code.
     Raises DivergedError when a loss is nan or inf, ValueError when config and model disagree.
     """
     best = best if best is not None else Best()
     with fast_convolutions(device):
-        learner = Learner(config, data, device, collective)
-        rows = learner.restore(resume, best) if resume is not None else []
+        learner, rows = begun(config, data, device, collective, resume, best)
+        if rows:
+            resumed(rows)
         for epoch in range(len(rows) + 1, config.epochs + 1):
             began = time.perf_counter()
             learned = learner.learn(epoch)
@@ -99,14 +102,21 @@ def train(
     return Outcome(best.epoch, best.probs, best.state, rows)
 
 
-@contextlib.contextmanager
-def fast_convolutions(device: torch.device) -> Iterator[None]:
-    """Shapes repeat every step, so cuDNN may measure its algorithms once."""
-    if device.type != "cuda":
-        yield
-        return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True):
-        yield
+def begun(
+    config: TrialConfig,
+    data: TrainingData,
+    device: torch.device,
+    collective: Collective,
+    resume: State | None,
+    best: Best,
+) -> tuple["Learner", list[EpochRow]]:
+    """What learns, and the epochs behind it; none where `resume` is of another network or code."""
+    learner = Learner(config, data, device, collective)
+    if resume is None:
+        return learner, []
+    with suppress(Exception):  # what does not fit says so by errors of many kinds
+        return learner, learner.restore(resume, best)
+    return Learner(config, data, device, collective), []
 
 
 @dataclass(frozen=True)
@@ -351,7 +361,9 @@ class Learner:
         }
 
     def restore(self, state: State, best: Best) -> list[EpochRow]:
-        """Go on where `state` was taken; gives the epochs so far."""
+        """Go on where `state` was taken; gives the epochs so far. Where it raises, `best` is as it
+        was.
+        """
         if state["rank"] != self.collective.rank:
             raise ValueError(
                 f"the state of rank {state['rank']} was given to rank {self.collective.rank}"
@@ -368,10 +380,11 @@ class Learner:
         self.scaler = self._scaler()
         self.scaler.load_state_dict(state["scaler"])
         self.stepper = self._stepper(state["num_micro_batches"])
-        kept = state["best"]
+        rows, kept = [EpochRow(**row) for row in state["epochs"]], state["best"]
+        probs = None if kept["probs"] is None else kept["probs"].numpy()
         best.epoch, best.value, best.state = kept["epoch"], kept["value"], kept["state"]
-        best.probs = None if kept["probs"] is None else kept["probs"].numpy()
-        return [EpochRow(**row) for row in state["epochs"]]
+        best.probs = probs
+        return rows
 
 
 def to_cpu(value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 
 import torch
@@ -109,3 +110,13 @@ def _now(device: torch.device) -> float:
 def name_of(dtype: torch.dtype | None) -> str:
     """`bfloat16`, `float16` or `float32`, as a record names it."""
     return str(dtype or torch.float32).removeprefix("torch.")
+
+
+@contextmanager
+def fast_convolutions(device: torch.device) -> Iterator[None]:
+    """Shapes repeat every step, so cuDNN may measure its algorithms once."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True):
+        yield

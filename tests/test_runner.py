@@ -1,0 +1,106 @@
+"""What a run of a sweep does before and after Ray Tune has its trials."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from raylab.config.trial import TrialConfig
+from raylab.errors import CannotFinish
+from raylab.results.directory import ResultsDirectory
+from raylab.results.record import record_from
+from raylab.sweep.lock import Hold, Holder
+from raylab.sweep.queue import ListProposer, TrialQueue
+from raylab.sweep.runner import Sweeping
+
+
+@pytest.mark.parametrize(
+    ("kind", "fresh", "left"),
+    [
+        ("grid", False, {"failed", "planned"}),
+        ("random", False, {"failed", "planned"}),
+        ("optuna", False, {"failed", "planned", "drawn later"}),
+        ("pbt", False, {"failed", "planned", "drawn later"}),
+        ("grid", True, set()),
+        ("optuna", True, set()),
+    ],
+)
+def test_a_run_begins_with_the_states_that_its_trials_go_on_from(
+    tmp_path: Path, kind: str, fresh: bool, left: set[str]
+) -> None:
+    results = ResultsDirectory(tmp_path)
+    for name in ("complete", "failed", "planned", "drawn later"):
+        results.write_state(name, b"state")
+    known = {name: SimpleNamespace(status=name) for name in ("complete", "failed")}
+    run: Any = SimpleNamespace(
+        results=results,
+        reusable={} if fresh else known,
+        sweep=SimpleNamespace(search=SimpleNamespace(kind=kind)),
+        options=SimpleNamespace(fresh=fresh),
+    )
+    Sweeping.clear_states(run, ("complete", "failed", "planned"))
+    assert results.state_ids() == left
+
+
+def test_a_sweep_ends_with_its_records_in_brief_in_the_order_that_was_asked_for(
+    tmp_path: Path,
+) -> None:
+    results = ResultsDirectory(tmp_path)
+    epochs = [{"epoch": 1, "val_accuracy": 0.5}]
+    made = [
+        record_from(TrialConfig(seed=seed), "data", "split", epochs, "complete")
+        for seed in range(3)
+    ]
+    for record in made:
+        results.add(record)
+    run: Any = SimpleNamespace(results=results)
+    names = [record.trial_id for record in (made[2], made[0])]
+    found = Sweeping.records_of(run, [*names, "without a record"])
+    assert [record.trial_id for record in found] == names
+    assert [record.row() for record in found] == [made[2].row(), made[0].row()]
+    assert [(record.epochs, record.trial) for record in found] == [((), {})] * 2
+
+
+def tuned(place: Path, fit: Callable[[], None], asked: int) -> None:
+    """Hand a queue of two trials to a Tune that asks for so many of them and then does `fit`."""
+    queue = TrialQueue(
+        ListProposer(iter([TrialConfig(seed=seed) for seed in (0, 1)])),
+        lambda config: f"seed {config.seed}",
+        lambda identity: (False, None),
+        lambda: True,
+        "val_accuracy",
+    )
+    for number in range(asked):
+        queue.suggest(str(number))
+    run: Any = SimpleNamespace(results=ResultsDirectory(place), hold=Hold())
+    run.tuner = lambda *given: SimpleNamespace(fit=fit)
+    Sweeping.tune(run, Mock(), queue, Mock(), ())
+
+
+def test_a_trial_without_a_record_is_not_passed_over_when_tune_has_ended(tmp_path: Path) -> None:
+    tuned(tmp_path, lambda: None, asked=0)
+    with pytest.raises(CannotFinish, match=r"trial seed 0 was .* the same command goes on"):
+        tuned(tmp_path, lambda: None, asked=1)
+
+
+def test_an_interrupted_sweep_is_told_as_such_whatever_ran(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tuned(tmp_path, interrupt, asked=2)
+
+
+@pytest.mark.parametrize("taken_by", [None, Holder("other", 7, "2026", "another")])
+def test_what_ray_kept_while_it_ran_goes_unless_another_process_runs_the_sweep(
+    tmp_path: Path, taken_by: Holder | None
+) -> None:
+    results = ResultsDirectory(tmp_path)
+    results.scratch("tune").write_bytes("state.json", b"")
+    run: Any = SimpleNamespace(results=results, hold=Hold(taken_by))
+    run.tuner = lambda *given: SimpleNamespace(fit=lambda: None)
+    Sweeping.tune(run, Mock(), Mock(), Mock(), ())
+    assert (tmp_path / "scratch").exists() == (taken_by is not None)
