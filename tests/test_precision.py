@@ -38,6 +38,40 @@ def test_a_gpu_without_bfloat16_takes_float16(monkeypatch: pytest.MonkeyPatch) -
     assert precision.resolve_amp(TrialConfig(), torch.device("cuda")) is torch.float16
 
 
+@pytest.mark.parametrize(
+    ("has_bfloat16", "tried"), [(True, [torch.bfloat16, torch.float16]), (False, [torch.float16])]
+)
+def test_a_gpu_that_only_emulates_bfloat16_is_not_asked_for_it(
+    has_bfloat16: bool, tried: list[torch.dtype], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_supported(including_emulation: bool = True) -> bool:
+        return has_bfloat16 or including_emulation
+
+    seen: list[torch.dtype | None] = []
+
+    def step(dtype: torch.dtype | None) -> float:
+        seen.append(dtype)
+        return 1.0
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    monkeypatch.setattr(precision, "step_seconds", lambda device, config: step)
+    assert precision.resolve_amp(TrialConfig(), torch.device("cuda")) is None
+    assert list(dict.fromkeys(dtype for dtype in seen if dtype)) == tried
+
+
+def test_a_half_precision_without_kernels_takes_for_ever_and_float32_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def strange(*_: object) -> torch.Tensor:
+        raise RuntimeError("no kernel for this type")
+
+    monkeypatch.setattr(Cnn, "forward", strange)
+    step = precision.step_seconds(CPU, TrialConfig(model="cnn", image_size=16))
+    assert step(torch.bfloat16) == math.inf
+    with pytest.raises(RuntimeError, match="no kernel for this type"):
+        step(None)
+
+
 def test_the_model_that_trains_is_the_one_that_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     timed: list[TrialConfig] = []
 
