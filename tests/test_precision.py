@@ -95,9 +95,18 @@ def test_the_probe_times_real_steps_and_leaves_no_trace_in_the_random_numbers() 
     assert 0 < run(torch.bfloat16) < 10
 
 
-def test_a_step_that_does_not_fit_takes_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("FIND was unable to find an engine to execute this computation"),
+    ],
+)
+def test_a_step_that_does_not_fit_takes_for_ever(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     monkeypatch.setattr(Cnn, "forward", full)
     assert precision.step_seconds(CPU, TrialConfig(model="cnn"))(None) == math.inf

@@ -35,7 +35,7 @@ def measure(
     """Train NUM_STEPS batches and validate once, after a first pass that warms up.
 
     device: a CUDA device; image_bytes: of all the images that a trial holds. Raises
-    torch.OutOfMemoryError where not even two images fit at a time.
+    what `is_out_of_memory` knows where not even two images fit at a time.
     """
     rng = np.random.default_rng(0)
     num_train = NUM_STEPS * config.batch_size

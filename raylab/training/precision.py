@@ -9,6 +9,7 @@ import torch
 
 from raylab.config.trial import TrialConfig
 from raylab.training.layers import set_train_mode
+from raylab.training.memory import is_out_of_memory
 from raylab.training.model import build_model
 
 # A half precision must pay for its lost digits; what it gains is about 2x where hardware has it
@@ -104,7 +105,7 @@ def step_seconds(
                 logits = model(images)
             torch.autograd.backward(logits.float().sum())
         except RuntimeError as error:
-            if dtype is None and not isinstance(error, torch.OutOfMemoryError):
+            if dtype is None and not is_out_of_memory(error):
                 raise  # float32 has to work
             return math.inf
         return _now(device) - began
