@@ -38,7 +38,7 @@ from raylab.results.directory import ResultsDirectory
 from raylab.sweep.cluster import Slot
 from raylab.sweep.failures import pause_before
 from raylab.sweep.parents import begun
-from raylab.sweep.raised import CONFIG_ERRORS, breaks_process, cause_of, failure_of
+from raylab.sweep.raised import CONFIG_ERRORS, breaks_process, cause_of, failure_of, is_crowded
 from raylab.sweep.shards import (
     Datasets,
     Shard,
@@ -74,12 +74,12 @@ def run_trial(params: dict[str, Any], shared: Shared) -> None:
     except CannotWrite:
         raise  # no config's fault
     except (*CONFIG_ERRORS, MemoryError) as error:
-        if breaks_process(error):
+        if breaks_process(error) or is_crowded(error, shared.slot):
             raise
         report_failure(params, shared, error)
     except WorkerGroupError as error:
         cause = cause_of(error)
-        if cause is None:
+        if cause is None or is_crowded(cause, shared.slot):
             raise
         report_failure(params, shared, cause)
     finally:

@@ -1,0 +1,47 @@
+"""What a trial does with its own errors, and what it leaves in a process that goes on."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+import torch
+
+from raylab.sweep import trial
+from raylab.sweep.cluster import Slot
+
+
+def shared(gpus: float = 0.0) -> Any:
+    return SimpleNamespace(slot=Slot(1, 1, gpus, 4))
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], list[Exception]]:
+    """Put a function in the place of the training; gives the errors that are then reported."""
+
+    def put(fit: Callable[[], None]) -> list[Exception]:
+        reported: list[Exception] = []
+        monkeypatch.setattr(trial, "trainer_for", lambda *_: SimpleNamespace(fit=fit))
+        monkeypatch.setattr(trial, "report_failure", lambda *given: reported.append(given[-1]))
+        return reported
+
+    return put
+
+
+@pytest.mark.parametrize(("gpus", "is_told"), [(1.0, True), (0.25, False)])
+def test_a_lack_of_memory_is_final_only_where_no_neighbour_may_be_its_cause(
+    gpus: float, is_told: bool, training: Callable[..., list[Exception]]
+) -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory")
+
+    def fit() -> NoReturn:
+        raise error
+
+    reported = training(fit)
+    if is_told:
+        trial.run_trial({}, shared(gpus))
+        assert reported == [error]
+        return
+    with pytest.raises(torch.OutOfMemoryError):  # which Tune answers with another process
+        trial.run_trial({}, shared(gpus))
+    assert reported == []
