@@ -1,5 +1,7 @@
 """What a trial does with its own errors, and what it leaves in a process that goes on."""
 
+import sys
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -45,3 +47,21 @@ def test_a_lack_of_memory_is_final_only_where_no_neighbour_may_be_its_cause(
     with pytest.raises(torch.OutOfMemoryError):  # which Tune answers with another process
         trial.run_trial({}, shared(gpus))
     assert reported == []
+
+
+def test_a_pruned_trial_leaves_its_process_without_its_tensors(
+    training: Callable[..., list[Exception]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: list[weakref.ref[torch.nn.Module]] = []
+    left: list[torch.nn.Module | None] = []
+
+    def fit() -> NoReturn:
+        model = torch.nn.Linear(2, 2)
+        models.append(weakref.ref(model))
+        sys.exit(0)  # as Tune does from within a report
+
+    training(fit)
+    monkeypatch.setattr(trial, "give_back_memory", lambda: left.append(models[0]()))
+    with pytest.raises(SystemExit):
+        trial.run_trial({}, shared())
+    assert left == [None]

@@ -8,6 +8,7 @@ exception would cost the warm actor, and no retry heals a bad value.
 import gc
 import io
 import os
+import sys
 import time
 import traceback
 import warnings
@@ -93,7 +94,11 @@ def freeze_imports() -> None:
 
 
 def release_memory() -> None:
-    """A reused process starts the next trial without the last one's tensors."""
+    """A reused process starts the next trial without the last one's tensors.
+
+    Tune prunes by raising SystemExit, in whose traceback the training would still hold them.
+    """
+    traceback.clear_frames(sys.exc_info()[2])
     gc.collect()
     give_back_memory()
     if torch.cuda.is_available():
