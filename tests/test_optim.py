@@ -141,6 +141,21 @@ def test_a_first_step_that_overflows_leaves_sgd_at_rest():
     assert all(value.isfinite().all() for value in model.state_dict().values())
 
 
+def test_what_nadam_counts_on_the_cpu_stays_there_when_a_state_is_loaded():
+    config = TrialConfig(optimizer="nadam")
+    model = torch.nn.Linear(3, 2)
+    optimizer = build_optimizer(model, config)
+    model(torch.rand(4, 3)).sum().backward()
+    optimizer.step()
+    saved = optimizer.state_dict()
+    elsewhere = build_optimizer(torch.nn.Linear(3, 2, device="meta"), config)
+    elsewhere.load_state_dict(saved)
+    for before, after in zip(saved["state"].values(), elsewhere.state.values(), strict=True):
+        assert after["exp_avg"].device.type == "meta"
+        assert torch.equal(after["mu_product"], before["mu_product"])
+        assert torch.equal(after["step"], before["step"])
+
+
 def test_ema_moves_towards_the_model_and_reaches_its_decay():
     model = torch.nn.BatchNorm1d(1)
     ema = Ema(model, decay=0.9)

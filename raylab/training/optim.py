@@ -34,7 +34,9 @@ def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.Optimi
         case "adamw":
             return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
         case "nadam":
-            return torch.optim.NAdam(groups, lr=lr, betas=betas, foreach=True)
+            nadam = torch.optim.NAdam(groups, lr=lr, betas=betas, foreach=True)
+            nadam.register_load_state_dict_pre_hook(_numbers_for_products)
+            return nadam
         case "radam":
             return torch.optim.RAdam(groups, lr=lr, betas=betas, foreach=True)
         case "rmsprop":
@@ -50,6 +52,17 @@ def _begin_at_rest(sgd: torch.optim.SGD) -> None:
     for group in sgd.param_groups:
         for parameter in group["params"]:
             sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
+def _numbers_for_products(_: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+    """A state of NAdam with its products of momenta as numbers, of which loading makes tensors on
+    the CPU, where they were; loaded as tensors they would go to the GPU, and every step wait there.
+    """
+    state = {
+        place: {**kept, "mu_product": float(kept["mu_product"])}
+        for place, kept in saved["state"].items()
+    }
+    return {**saved, "state": state}
 
 
 def param_groups(model: nn.Module, config: TrialConfig) -> list[dict[str, Any]]:
