@@ -1,6 +1,7 @@
 """From a trial config to its optimiser and the learning rate of every step."""
 
 import math
+from fnmatch import fnmatch
 from typing import Any
 
 import torch
@@ -67,13 +68,16 @@ def _numbers_for_products(_: torch.optim.Optimizer, saved: dict[str, Any]) -> di
 
 def param_groups(model: nn.Module, config: TrialConfig) -> list[dict[str, Any]]:
     """What learns, by the share of the lr at which it does, and by whether it is decayed: biases
-    and norms are not (as in timm).
+    and norms are not, nor what the model itself leaves out, such as positions (as in timm).
     """
     scales = lr_scales(model, config)
+    spared = getattr(model, "no_weight_decay", set)()
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((scales[name], parameter.ndim >= 2), []).append(parameter)
+            is_spared = any(fnmatch(name, pattern) for pattern in spared)
+            key = (scales[name], parameter.ndim >= 2 and not is_spared)
+            groups.setdefault(key, []).append(parameter)
     return [
         {
             "params": groups[scale, is_decayed],
