@@ -21,7 +21,7 @@ from raylab.sweep.failures import (
     pause_before,
     survive_memory_kills,
 )
-from raylab.sweep.raised import cause_of, failure_of
+from raylab.sweep.raised import breaks_process, cause_of, failure_of
 from raylab.training.loop import DivergedError
 
 DEAD = """The actor died unexpectedly before finishing this task.
@@ -44,6 +44,8 @@ ECHO = (
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "OutOfMemory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 2 GB"), "OutOfMemory"),
         (MemoryError(), "OutOfMemory"),
+        (RuntimeError("FIND was unable to find an engine to execute this"), "OutOfMemory"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "OutOfMemory"),
         (ValueError("weights file 'a.pt' does not exist"), "weights"),
         (KeyError("lr"), "KeyError"),
     ],
@@ -51,6 +53,18 @@ ECHO = (
 def test_what_a_trial_raises_has_a_kind(error: Exception, kind: str) -> None:
     assert failure_of(error).kind == kind
     assert failure_of(error).text
+
+
+@pytest.mark.parametrize(
+    ("error", "breaks"),
+    [
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), False),
+        (ValueError("model x is too small"), False),
+    ],
+)
+def test_a_lack_of_memory_leaves_a_process_that_can_train(error: Exception, breaks: bool) -> None:
+    assert breaks_process(error) is breaks
 
 
 @pytest.mark.parametrize(
@@ -70,6 +84,7 @@ def test_what_a_trial_raises_has_a_kind(error: Exception, kind: str) -> None:
             False,
         ),
         ("Task was killed due to the node running low on memory.", "OutOfMemory", True),
+        ("RuntimeError: GET was unable to find an engine to execute", "OutOfMemory", True),
         (f"Training failed due to worker errors:\nRuntimeError: {ECHO}", "ProcessDied", True),
         ("Traceback …\n  File x\nray.exceptions.Odd: it broke", "Odd", True),
         ("", "unknown", True),

@@ -71,6 +71,14 @@ def test_without_them_there_are_two_groups_at_one_lr() -> None:
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(1e-3, 1e-2), (1e-3, 0)]
 
 
+def test_what_a_model_leaves_out_of_the_decay_is_not_decayed() -> None:
+    model = build(model="vit_tiny_patch16_224")
+    groups = build_optimizer(model, TrialConfig(weight_decay=0.1)).param_groups
+    spared = {id(p) for group in groups if not group["weight_decay"] for p in group["params"]}
+    names = {name for name, p in model.named_parameters() if id(p) in spared and p.ndim >= 2}
+    assert names == {"cls_token", "pos_embed"}
+
+
 def learning(model: nn.Module) -> list[str]:
     names = (name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad)
     return list(dict.fromkeys(names))

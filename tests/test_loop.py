@@ -171,6 +171,16 @@ def test_gradual_unfreezing_moves_the_later_stages_first():
     assert moved == [{"fc", "layer4"}, {"fc", "layer4", "layer3"}]
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "nadam", "radam", "rmsprop"])
+def test_every_optimizer_takes_in_the_stages_that_open_later(name):
+    fields = {"epochs": 3, "unfreeze_epochs": 1, "optimizer": name}
+    states = []
+    whole = run(**fields, report=lambda row, state: states.append(state()))
+    assert all(np.isfinite(row.train_loss) for row in whole.epochs)
+    for state in states[:2]:
+        assert measures(run(**fields, resume=state)) == measures(whole)
+
+
 def test_pretrained_weights_are_where_training_begins(base, tmp_path):
     path = tmp_path / "weights.pt"
     torch.save(run(epochs=6).best_state, path)

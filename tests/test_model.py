@@ -1,10 +1,12 @@
 """Models: what learns, what stays frozen, and refusals where a field would do nothing."""
 
+import json
+
 import pytest
 import safetensors.torch
 import torch
 
-from raylab.config.files import WEIGHTS
+from raylab.config.files import DESCRIPTION, WEIGHTS
 from raylab.config.trial import TrialConfig
 from raylab.training.checkpoint import save_model
 from raylab.training.layers import classifier_names, set_train_mode
@@ -90,6 +92,32 @@ def test_weights_file_is_loaded_and_a_strange_classifier_stays_new(tmp_path, kin
     assert other.fc.weight.shape[0] == 7
     grey = build(num_classes=5, channels=1, pretrained=str(path))
     assert torch.allclose(grey.layer1[0].weight, donor.layer1[0].weight.sum(1, keepdim=True))
+
+
+def test_a_grey_model_begins_one_that_sees_colours_and_says_the_same_of_grey_images(tmp_path):
+    torch.manual_seed(1)
+    grey = build(channels=1)
+    path = tmp_path / "grey.safetensors"
+    safetensors.torch.save_file(grey.state_dict(), path)
+    colour = build(channels=3, pretrained=str(path))
+    images = torch.rand(2, 1, 32, 32)
+    said = grey.eval()(images)
+    torch.testing.assert_close(colour.eval()(images.expand(-1, 3, -1, -1)), said)
+
+
+@pytest.mark.parametrize(("kept", "wanted"), [(3, 1), (1, 3)])
+@pytest.mark.parametrize("model", ["cnn", SMALL])
+def test_kept_weights_are_fed_as_they_were_trained_at_other_channels_too(
+    tmp_path, model, kept, wanted
+):
+    description = {"mean": [0.1, 0.2, 0.6][:kept], "std": [0.2, 0.2, 0.5][:kept]}
+    (tmp_path / DESCRIPTION).write_text(json.dumps(description))
+    (tmp_path / WEIGHTS).touch()
+    config = TrialConfig(model=model, channels=wanted, pretrained=str(tmp_path / WEIGHTS))
+    mean, std = normalization(config)
+    expected = ([0.3], [0.3]) if wanted == 1 else ([0.1] * 3, [0.2] * 3)
+    assert mean == pytest.approx(expected[0])
+    assert std == pytest.approx(expected[1])
 
 
 def test_weights_of_another_model_are_refused(tmp_path):

@@ -108,6 +108,54 @@ def test_frozen_parameters_are_not_given_to_the_optimizer():
     assert [len(group["params"]) for group in groups] == [1]
 
 
+def test_sgd_steps_as_torch_does_from_the_first_step_on():
+    found, wanted = (torch.nn.Linear(3, 2) for _ in range(2))
+    wanted.load_state_dict(found.state_dict())
+    ours = build_optimizer(found, TrialConfig(optimizer="sgd", lr=0.1, weight_decay=0))
+    torchs = torch.optim.SGD(wanted.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    for seed in range(3):
+        images = torch.rand((4, 3), generator=torch.Generator().manual_seed(seed))
+        for model, optimizer in ((found, ours), (wanted, torchs)):
+            optimizer.zero_grad()
+            model(images).square().sum().backward()
+            optimizer.step()
+        torch.testing.assert_close(found.state_dict(), wanted.state_dict())
+
+
+def test_a_first_step_that_overflows_leaves_sgd_at_rest():
+    model = torch.nn.Linear(3, 2)
+    optimizer = build_optimizer(model, TrialConfig(optimizer="sgd"))
+    scaler = torch.amp.GradScaler("cpu")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.use_deterministic_algorithms(True)  # memory that nobody filled is nan, not chance
+    try:
+        scaler.scale(model(torch.full((1, 3), 1e38)).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        torch.testing.assert_close(model.state_dict(), before)
+        scaler.scale(model(torch.zeros(1, 3)).sum()).backward()
+        scaler.step(optimizer)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+def test_what_nadam_counts_on_the_cpu_stays_there_when_a_state_is_loaded():
+    config = TrialConfig(optimizer="nadam")
+    model = torch.nn.Linear(3, 2)
+    optimizer = build_optimizer(model, config)
+    model(torch.rand(4, 3)).sum().backward()
+    optimizer.step()
+    saved = optimizer.state_dict()
+    elsewhere = build_optimizer(torch.nn.Linear(3, 2, device="meta"), config)
+    elsewhere.load_state_dict(saved)
+    for before, after in zip(saved["state"].values(), elsewhere.state.values(), strict=True):
+        assert after["exp_avg"].device.type == "meta"
+        assert torch.equal(after["mu_product"], before["mu_product"])
+        assert torch.equal(after["step"], before["step"])
+
+
 def test_ema_moves_towards_the_model_and_reaches_its_decay():
     model = torch.nn.BatchNorm1d(1)
     ema = Ema(model, decay=0.9)

@@ -3,15 +3,18 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from raylab.config.grid import read_grid
 from raylab.config.sweep import Resources
 from raylab.config.trial import TrialConfig
 from raylab.images.source import scan
-from raylab.sweep.cluster import Capacity
+from raylab.sweep.cluster import Capacity, Slot
 from raylab.sweep.packing import heaviest, packed_slot, trials_per_gpu, wants_probe
 from raylab.sweep.plan import Plan
-from raylab.training.footprint import Footprint
+from raylab.sweep.raised import is_crowded
+from raylab.training.evaluate import IMAGES_PER_BATCH
+from raylab.training.footprint import Footprint, learner_of
 
 GB = 10**9
 
@@ -61,6 +64,68 @@ def test_the_probe_takes_the_largest_config_of_each_model() -> None:
         ("resnet18", 128, 64),
         ("cnn", 128, 64),
     ]
+
+
+def test_the_probe_takes_as_much_memory_as_any_trial_of_the_model() -> None:
+    """Whichever stands first, and though no trial has all of it."""
+    configs = [
+        TrialConfig(train_layers="head", image_size=128),
+        TrialConfig(train_layers=("layer4", "fc"), amp="bf16", sam_rho=0.05),
+        TrialConfig(optimizer="sgd", amp="none", ema_decay=0.9),
+        TrialConfig(model="cnn", train_layers="head", optimizer="sgd", swa_frac=0.25),
+    ]
+    for given in (configs, configs[::-1]):
+        resnet, cnn = heaviest(given)
+        assert (resnet.image_size, resnet.train_layers, resnet.optimizer) == (128, "all", "adamw")
+        assert (resnet.amp, resnet.sam_rho, resnet.ema_decay) == ("none", 0.05, 0.9)
+        assert cnn == configs[3]
+
+
+def test_the_largest_images_are_probed_too_if_their_batches_are_small() -> None:
+    configs = [
+        TrialConfig(image_size=size, batch_size=batch)
+        for size, batch in ((64, 512), (224, 8), (224, 16), (48, 64))
+    ]
+    assert [(c.image_size, c.batch_size) for c in heaviest(configs)] == [(64, 512), (224, 16)]
+
+
+def test_a_search_that_decides_as_it_goes_is_probed_at_the_most_it_may_draw(tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(
+        "data: toy\nsearch: {optuna: {num_trials: 3}}\naxes:\n"
+        "  train_layers: [head, [layer4, fc]]\n"
+        "  optimizer: [sgd, nadam]\n"
+        "  ema_decay: {uniform: [0.5, 0.9]}\n"
+        "  batch_size: {randint: [16, 65]}\n"
+    )
+    plan = Plan(read_grid(tmp_path / "grid.yaml"), scan("toy:num=100"))
+    (config,) = heaviest(plan.largest())
+    assert (config.train_layers, config.optimizer) == (("layer4", "fc"), "nadam")
+    assert (config.ema_decay, config.batch_size) == (0.9, 64)
+
+
+def test_the_probe_validates_and_learns_as_much_at_a_time_as_a_trial_in_the_end() -> None:
+    config = TrialConfig(model="cnn", image_size=16, batch_size=4, unfreeze_epochs=3, lr=100)
+    learner = learner_of(config, 3, torch.device("cpu"))
+    assert len(learner.data.val_rows) == IMAGES_PER_BATCH
+    learned = learner.learn(1)
+    learner.validate(1, learned, 0.0)
+    assert all(p.grad is not None for p in learner.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("gpus", "error", "is_tried_again"),
+    [
+        (0.25, torch.OutOfMemoryError("CUDA out of memory"), True),
+        (0.25, RuntimeError("FIND was unable to find an engine to execute this"), True),
+        (0.25, ValueError("model x is too small"), False),
+        (1.0, torch.OutOfMemoryError("CUDA out of memory"), False),
+        (0.0, MemoryError(), False),
+    ],
+)
+def test_a_trial_that_neighbours_left_too_little_memory_is_tried_again(
+    gpus: float, error: Exception, is_tried_again: bool
+) -> None:
+    assert is_crowded(error, Slot(1, 1, gpus, 4)) is is_tried_again
 
 
 def test_no_model_is_left_unprobed(tmp_path: Path) -> None:

@@ -1,29 +1,43 @@
 """A step whose batch does not fit is cut into micro-batches and learns the same gradient."""
 
+import numpy as np
 import pytest
 import torch
 from small_data import small_data
 from torch import nn
 
 from raylab.config.trial import TrialConfig
+from raylab.training.evaluate import predict_log_probs
 from raylab.training.loop import train
 from raylab.training.loss import loss_of
+from raylab.training.pixels import Pixels
 from raylab.training.step import Stepper
 from raylab.training.worker import Collective
+
+CPU = torch.device("cpu")
+
+
+NO_ENGINE = RuntimeError("FIND was unable to find an engine to execute this computation")
+FULL = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    NO_ENGINE,
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+]
 
 
 class Small(nn.Module):
     """A network on a device whose memory holds `most` images."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, error: Exception = FULL[0]) -> None:
         super().__init__()
-        self.most, self.fc = most, nn.Linear(12, 3)
+        self.most, self.error, self.fc = most, error, nn.Linear(12, 3)
         nn.init.constant_(self.fc.weight, 0.1)
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if len(images) > self.most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise self.error
         return self.fc(images.flatten(1))
 
 
@@ -38,9 +52,10 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.rand((10, 3, 2, 2), generator=generator), torch.arange(10) % 3
 
 
-def test_a_batch_that_does_not_fit_gives_the_same_step_in_parts() -> None:
+@pytest.mark.parametrize("error", FULL, ids=str)
+def test_a_batch_that_does_not_fit_gives_the_same_step_in_parts(error: Exception) -> None:
     images, targets = batch()
-    whole, cut = Small(most=10), Small(most=3)
+    whole, cut = Small(most=10), Small(3, error)
     loss_whole, hits_whole = stepper(whole)(images, targets, 1 / 10)
     step = stepper(cut)
     loss_cut, hits_cut = step(images, targets, 1 / 10)
@@ -53,6 +68,21 @@ def test_a_batch_that_does_not_fit_gives_the_same_step_in_parts() -> None:
 def test_it_gives_up_at_two_images() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         stepper(Small(most=1))(*batch(), 1 / 10)
+
+
+def test_what_is_no_lack_of_memory_is_not_tried_again() -> None:
+    step = stepper(Small(3, RuntimeError("mat1 and mat2 shapes cannot be multiplied")))
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        step(*batch(), 1 / 10)
+    assert step.num_micro_batches == 1
+
+
+@pytest.mark.parametrize("error", FULL, ids=str)
+def test_validation_goes_on_with_as_many_images_as_fit(error: Exception) -> None:
+    pixels = Pixels(torch.zeros((40, 2, 2, 3), dtype=torch.uint8), TrialConfig(), CPU)
+    assert predict_log_probs(Small(3, error), pixels, np.arange(40), 3).shape == (40, 3)
+    with pytest.raises(type(error)):
+        predict_log_probs(Small(0, error), pixels, np.arange(40), 3)
 
 
 def test_a_worker_among_others_may_not_cut_alone() -> None:
@@ -73,6 +103,6 @@ def test_the_epochs_say_how_far_batches_were_cut(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(nn.AdaptiveAvgPool2d, "forward", crowded)
     config = TrialConfig(model="resnet10t", image_size=16, batch_size=16, epochs=2)
     data = small_data()
-    outcome = train(config, data, torch.device("cpu"), Collective(), lambda row, state: None)
+    outcome = train(config, data, CPU, Collective(), lambda row, state: None)
     assert [row.num_micro_batches for row in outcome.epochs] == [2, 2]
     assert seen

@@ -88,6 +88,15 @@ def test_frozen_batchnorm_keeps_its_statistics():
     assert not torch.equal(module.layer4[1].running_mean, model.layer4[1].running_mean)
 
 
+def test_batchnorm_of_stages_that_are_not_open_yet_keeps_its_statistics():
+    learner = learner_of(swa_frac=0.5, unfreeze_epochs=2)
+    for epoch in range(1, 5):
+        learner.learn(epoch)
+    module, model = learner.swa.module, learner.model
+    assert torch.equal(module.layer1[1].running_mean, model.layer1[1].running_mean)
+    assert not torch.equal(module.layer4[1].running_mean, model.layer4[1].running_mean)
+
+
 def test_a_network_without_batchnorm_is_not_run():
     def no_batches():
         raise AssertionError("no statistics are needed")

@@ -1,95 +1,67 @@
-"""What a trial keeps of itself to go on from, and when it does."""
+"""What a trial does with its own errors, and what it leaves in a process that goes on."""
 
-from pathlib import Path
+import sys
+import weakref
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
-import numpy as np
 import pytest
 import torch
 
-from raylab.config.trial import TrialConfig
-from raylab.errors import CannotWrite
 from raylab.sweep import trial
-from raylab.sweep.trial import Reporter
-from raylab.training.epoch import Best
-from raylab.training.worker import Collective
-
-STATE = {"epochs": [], "model": {"weight": torch.ones(2)}}
+from raylab.sweep.cluster import Slot
 
 
-def reporter(place: Path, metric: str = "val_accuracy", world: int = 1) -> Reporter:
-    job: dict[str, Any] = {
-        "results": str(place),
-        "trial_id": "aaa",
-        "metric": metric,
-        "val_ids": [],
-        "may_prune": False,
-    }
-    shard: Any = SimpleNamespace(train=np.arange(3))
-    collective = Collective(world=world)
-    return Reporter(job, shard, TrialConfig(), collective, Best(), torch.device("cpu"))
+def shared(gpus: float = 0.0) -> Any:
+    return SimpleNamespace(slot=Slot(1, 1, gpus, 4))
 
 
-def test_a_trial_goes_on_from_the_state_that_another_process_left(tmp_path: Path) -> None:
-    assert reporter(tmp_path).resume_state() is None
-    reporter(tmp_path).write_state(STATE)
-    again = reporter(tmp_path)
-    state = again.resume_state()
-    assert state is not None
-    assert torch.equal(state["model"]["weight"], torch.ones(2))
-    assert again.constants["has_state"]
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], list[Exception]]:
+    """Put a function in the place of the training; gives the errors that are then reported."""
+
+    def put(fit: Callable[[], None]) -> list[Exception]:
+        reported: list[Exception] = []
+        monkeypatch.setattr(trial, "trainer_for", lambda *_: SimpleNamespace(fit=fit))
+        monkeypatch.setattr(trial, "report_failure", lambda *given: reported.append(given[-1]))
+        return reported
+
+    return put
 
 
-@pytest.mark.parametrize(
-    ("where", "name", "other"),
-    [
-        (trial, "code_digest", lambda: "another"),
-        (trial, "version", lambda package: "0.0"),
-        (torch, "__version__", "0.0"),
-    ],
-    ids=["raylab", "timm", "torch"],
-)
-def test_a_state_is_not_gone_on_from_by_other_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, other: Any
+@pytest.mark.parametrize(("gpus", "is_told"), [(1.0, True), (0.25, False)])
+def test_a_lack_of_memory_is_final_only_where_no_neighbour_may_be_its_cause(
+    gpus: float, is_told: bool, training: Callable[..., list[Exception]]
 ) -> None:
-    reporter(tmp_path).write_state(STATE)
-    with monkeypatch.context() as patch:
-        patch.setattr(where, name, other)
-        again = reporter(tmp_path)
-        assert again.resume_state() is None
-        assert again.constants["has_state"]  # which is deleted when the trial has ended
-    assert reporter(tmp_path).resume_state() is not None
+    error = torch.OutOfMemoryError("CUDA out of memory")
 
-
-def test_a_state_is_not_gone_on_from_for_another_metric(tmp_path: Path) -> None:
-    reporter(tmp_path).write_state(STATE)
-    assert reporter(tmp_path, "val_loss").resume_state() is None
-
-
-def test_a_worker_group_begins_anew_and_tells_of_the_state_that_it_leaves_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trial.ray.util, "get_current_placement_group", lambda: None)
-    reporter(tmp_path).write_state(STATE)
-    group = reporter(tmp_path, world=2)
-    assert group.resume_state() is None
-    assert group.constants["has_state"]
-
-
-@pytest.mark.parametrize("error", [CannotWrite("states cannot be written\nMend it"), OSError("no")])
-def test_a_trial_whose_state_cannot_be_written_goes_on_and_tries_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def refuse(trial_id: str, content: Any) -> None:
+    def fit() -> NoReturn:
         raise error
 
-    found = reporter(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(found.results, "write_state", refuse)
-        found.write_state(STATE)
-    assert found.constants["state_error"] in ("states cannot be written", "no")
-    assert not found.constants.get("has_state")
-    found.write_state(STATE)
-    assert "state_error" not in found.constants
-    assert found.constants["has_state"]
+    reported = training(fit)
+    if is_told:
+        trial.run_trial({}, shared(gpus))
+        assert reported == [error]
+        return
+    with pytest.raises(torch.OutOfMemoryError):  # which Tune answers with another process
+        trial.run_trial({}, shared(gpus))
+    assert reported == []
+
+
+def test_a_pruned_trial_leaves_its_process_without_its_tensors(
+    training: Callable[..., list[Exception]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: list[weakref.ref[torch.nn.Module]] = []
+    left: list[torch.nn.Module | None] = []
+
+    def fit() -> NoReturn:
+        model = torch.nn.Linear(2, 2)
+        models.append(weakref.ref(model))
+        sys.exit(0)  # as Tune does from within a report
+
+    training(fit)
+    monkeypatch.setattr(trial, "give_back_memory", lambda: left.append(models[0]()))
+    with pytest.raises(SystemExit):
+        trial.run_trial({}, shared())
+    assert left == [None]

@@ -11,6 +11,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 
 from raylab.errors import CannotWrite
 from raylab.results.record import Record
+from raylab.training.memory import FULL_DEVICE
 
 MAX_RESTARTS = 2
 """Of a trial whose own process fails or dies; it goes on from its last checkpoint."""
@@ -26,7 +27,7 @@ PROCESS_DIED, NODE_LOST, WEIGHTS = "ProcessDied", "NodeLost", "weights"
 _NODE_LOST = re.compile(r"node (has )?died|node.{0,40}(was|is) (preempted|drained|dead)", re.I)
 _OUT_OF_REACH = re.compile(r"actor .{0,80}is (temporarily )?unavailable", re.I)
 OUT_OF_MEMORY_TEXT = re.compile(
-    r"low on memory|out.of.memory|OutOfMemory|can't allocate memory", re.I
+    rf"low on memory|out.of.memory|OutOfMemory|can't allocate memory|{FULL_DEVICE}", re.I
 )
 _PROCESS_DIED = re.compile(r"actor (died|is dead)|worker.{0,30}died|ActorDied", re.I)
 # Of the workers that are left when one of a group dies: gloo's words, and NCCL's.

@@ -1,8 +1,8 @@
 """`gpus: auto`: how many trials share one GPU, from a short probe of what one trial takes."""
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayError
@@ -20,6 +20,25 @@ if TYPE_CHECKING:  # a sweep's driver does without torch
 # Trials differ a little from the one that was probed, and memory fragments.
 USABLE_MEMORY_FRAC = 0.85
 MAX_PACKED = 16
+
+Size = Callable[[TrialConfig], Any]
+
+
+def num_learning(train_layers: str | tuple[str, ...]) -> float:
+    """More the more layers keep what went through them until the gradient comes."""
+    return {"all": math.inf, "head": 0.0}.get(str(train_layers), len(train_layers))
+
+
+MEMORY_FIELDS: dict[str, Callable[[Any], float]] = {
+    "train_layers": num_learning,
+    # By how many tensors they keep of each weight, and those that are not fused work in more.
+    "optimizer": ("sgd", "adam", "adamw", "rmsprop", "nadam", "radam").index,
+    "amp": ("bf16", "fp16", "auto", "none").index,
+    "sam_rho": float,
+    "ema_decay": float,
+    "swa_frac": float,
+}
+"""Beside the model and the images, what a trial's memory hangs on, and which value takes more."""
 
 
 def wants_probe(resources: Resources, capacity: Capacity) -> bool:
@@ -49,18 +68,38 @@ def packed_slot(resources: Resources, capacity: Capacity, footprints: list["Foot
 
 
 def heaviest(configs: Iterable[TrialConfig]) -> list[TrialConfig]:
-    """Of each model the config with the most pixels per batch."""
-    most: dict[str, TrialConfig] = {}
+    """Of each model what takes as much memory as any config: that with the most pixels per batch to
+    learn from, and that with the most per image, since all validate as many at a time; of every
+    other field that memory hangs on, the value that takes the most of it.
+    """
+    most: dict[tuple[str, Size], TrialConfig] = {}
     for config in configs:
-        known = most.get(config.model)
-        if known is None or batch_pixels(config) > batch_pixels(known):
-            most[config.model] = config
-    return sorted(most.values(), key=batch_pixels, reverse=True)
+        for size in (batch_pixels, image_pixels):
+            known = most.get((config.model, size), config)
+            most[config.model, size] = both(known, config, size)
+    return sorted(dict.fromkeys(most.values()), key=batch_pixels, reverse=True)
+
+
+def both(one: TrialConfig, other: TrialConfig, size: Size) -> TrialConfig:
+    """The larger of two of a model, with whatever takes more memory in the other."""
+    larger = max(one, other, key=size)
+    taken = {
+        name: max(getattr(one, name), getattr(other, name), key=takes)
+        for name, takes in MEMORY_FIELDS.items()
+    }
+    if all(getattr(larger, name) == value for name, value in taken.items()):
+        return larger
+    return larger.model_copy(update=taken)
 
 
 def batch_pixels(config: TrialConfig) -> int:
     """Numbers in one batch of images."""
     return config.batch_size * config.image_size**2 * config.channels
+
+
+def image_pixels(config: TrialConfig) -> tuple[int, int]:
+    """Numbers in one image; of equals the larger batch is more."""
+    return config.image_size**2 * config.channels, config.batch_size
 
 
 def probe(

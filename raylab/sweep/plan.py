@@ -20,7 +20,7 @@ from raylab.config.expand import (
     split_choices,
     swept,
 )
-from raylab.config.fields import root
+from raylab.config.fields import coerce, root
 from raylab.config.files import FILES, digest_of, parent_of
 from raylab.config.identity import trial_id
 from raylab.config.population import Population
@@ -128,7 +128,8 @@ class Plan:
 
     def largest(self) -> Iterator[TrialConfig]:
         """Trials among which are those of each model that take the most memory; of a search that
-        decides as it goes, one of each model with the most that each axis allows.
+        decides as it goes, of each model those with the most images and pixels that the axes allow
+        and, one at a time, every value of the other axes.
         """
         if self.sweep.search.kind in ("grid", "random"):
             yield from self.configs()
@@ -137,7 +138,10 @@ class Plan:
         names = ("image_size", "channels", "batch_size")
         most = {name: max(possible_values(self.sweep, name, getattr(base, name))) for name in names}
         for model in sorted(possible(self.sweep, "model")):
-            yield self.finish(base.model_copy(update={**most, "model": model}))
+            largest = self.finish(base.model_copy(update={**most, "model": model}))
+            yield largest
+            for name, values in others(self.sweep, {*most, "model"}).items():
+                yield from (largest.model_copy(update={name: value}) for value in values)
 
     def finish(self, config: TrialConfig) -> TrialConfig:
         """The config with what it does not tell itself filled in: the split's strategy, from the
@@ -337,6 +341,16 @@ def first_assignment(sweep: SweepConfig) -> dict[str, Any]:
     """The first value of everything that is listed."""
     first = {key: values[0] for key, values in fixed_axes(sweep).items()}
     return first | {key: values[0] for group in sweep.zip for key, values in group.items()}
+
+
+def others(sweep: SweepConfig, names: set[str]) -> dict[str, list[Any]]:
+    """Of each whole field that is none of `names` the values of its axis, of a range its end."""
+    axes = sweep.axes | {key: axis for group in sweep.zip for key, axis in group.items()}
+    return {
+        key: [axis.high] if isinstance(axis, Distribution) else [coerce(key, v) for v in axis]
+        for key, axis in axes.items()
+        if key in TrialConfig.model_fields and key not in names
+    }
 
 
 def possible(sweep: SweepConfig, field: str) -> set[Any]:

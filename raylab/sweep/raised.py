@@ -1,9 +1,9 @@
 """Why a trial failed, from what its own code raised; for the processes that train."""
 
-import torch
 from ray.exceptions import RayError
 from ray.train import WorkerGroupError
 
+from raylab.sweep.cluster import Slot
 from raylab.sweep.failures import (
     OUT_OF_MEMORY,
     OUT_OF_MEMORY_TEXT,
@@ -12,6 +12,7 @@ from raylab.sweep.failures import (
     Failure,
 )
 from raylab.training.loop import DivergedError
+from raylab.training.memory import is_out_of_memory
 
 # What a config can do wrong; everything else is the machine's, and another try may heal it.
 CONFIG_ERRORS = (DivergedError, ValueError, KeyError, TypeError, FileNotFoundError, RuntimeError)
@@ -23,8 +24,9 @@ def failure_of(error: Exception) -> Failure:
     text = str(error).strip().splitlines()[-1][:500] if str(error).strip() else ""
     if isinstance(error, DivergedError):
         kind = "diverged"
-    elif isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and OUT_OF_MEMORY_TEXT.search(str(error))
+    elif isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and (is_out_of_memory(error) or OUT_OF_MEMORY_TEXT.search(str(error)))
     ):
         kind = OUT_OF_MEMORY
     elif text.startswith(_OF_WEIGHTS):
@@ -36,7 +38,12 @@ def failure_of(error: Exception) -> Failure:
 
 def breaks_process(error: Exception) -> bool:
     """After a CUDA error other than a lack of memory, no trial can train in this process."""
-    return "CUDA error" in str(error) and not isinstance(error, torch.OutOfMemoryError)
+    return "CUDA error" in str(error) and not is_out_of_memory(error)
+
+
+def is_crowded(error: Exception, slot: Slot) -> bool:
+    """Whether memory ran out on a GPU that others share: once they need less, it may suffice."""
+    return 0 < slot.gpus_per_worker < 1 and is_out_of_memory(error)
 
 
 def cause_of(error: WorkerGroupError) -> Exception | None:

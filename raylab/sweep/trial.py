@@ -8,6 +8,7 @@ exception would cost the warm actor, and no retry heals a bad value.
 import gc
 import io
 import os
+import sys
 import time
 import traceback
 import warnings
@@ -39,7 +40,7 @@ from raylab.results.environment import code_digest
 from raylab.sweep.cluster import Slot
 from raylab.sweep.failures import OUT_OF_MEMORY, pause_before
 from raylab.sweep.parents import begun
-from raylab.sweep.raised import CONFIG_ERRORS, breaks_process, cause_of, failure_of
+from raylab.sweep.raised import CONFIG_ERRORS, breaks_process, cause_of, failure_of, is_crowded
 from raylab.sweep.shards import (
     Datasets,
     Shard,
@@ -75,12 +76,12 @@ def run_trial(params: dict[str, Any], shared: Shared) -> None:
     except CannotWrite:
         raise  # no config's fault
     except (*CONFIG_ERRORS, MemoryError) as error:
-        if breaks_process(error):
+        if breaks_process(error) or is_crowded(error, shared.slot):
             raise
         report_failure(params, shared, error)
     except WorkerGroupError as error:
         cause = cause_of(error)
-        if cause is None:
+        if cause is None or is_crowded(cause, shared.slot):
             raise
         report_failure(params, shared, cause)
     finally:
@@ -94,7 +95,11 @@ def freeze_imports() -> None:
 
 
 def release_memory() -> None:
-    """A reused process starts the next trial without the last one's tensors."""
+    """A reused process starts the next trial without the last one's tensors.
+
+    Tune prunes by raising SystemExit, in whose traceback the training would still hold them.
+    """
+    traceback.clear_frames(sys.exc_info()[2])
     gc.collect()
     give_back_memory()
     if torch.cuda.is_available():

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from raylab.training.memory import is_out_of_memory
 from raylab.training.metrics import Counts, confusion_counts
 from raylab.training.pixels import Pixels
 
@@ -66,8 +67,8 @@ def predict_log_probs(
         part = order[start : start + size]
         try:
             out[start : start + len(part)] = _log_probs(model, pixels, part, tta, amp)
-        except torch.OutOfMemoryError:
-            if size == 1:
+        except RuntimeError as error:
+            if size == 1 or not is_out_of_memory(error):
                 raise
             size //= 2
             continue

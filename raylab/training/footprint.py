@@ -10,12 +10,16 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from raylab.config.trial import TrialConfig
+from raylab.training.evaluate import IMAGES_PER_BATCH
 from raylab.training.loop import Learner
 from raylab.training.pixels import RESIDENT_FRACTION
 from raylab.training.precision import fast_convolutions
+from raylab.training.speed import STILL
 from raylab.training.worker import Collective, TrainingData
 
 NUM_STEPS = 8
+# All stages learn, as they will in the end; what else is changed here takes no memory.
+OPENED = STILL | {"unfreeze_epochs": 0}
 # The CUDA context and cuDNN's handles, which torch's own count leaves out.
 CONTEXT_BYTES = 600 * 2**20
 
@@ -36,24 +40,12 @@ def measure(
     """Train NUM_STEPS batches and validate once, after a first pass that warms up.
 
     device: a CUDA device; image_bytes: of all the images that a trial holds. Raises
-    torch.OutOfMemoryError where not even two images fit at a time.
+    what `is_out_of_memory` knows where not even two images fit at a time.
     """
-    rng = np.random.default_rng(0)
-    num_train = NUM_STEPS * config.batch_size
-    shape = (num_train, config.image_size, config.image_size, config.channels)
-    rows = np.arange(num_train)
-    data = TrainingData(
-        images=torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8)),
-        labels=rows % num_classes,
-        train_rows=rows,
-        val_rows=rows[: config.batch_size],
-        classes=tuple(str(k) for k in range(num_classes)),
-    )
-    fresh = {"pretrained": False, "pretrained_digest": ""}  # whose values cost the same
     gpu_bytes = torch.cuda.get_device_properties(device).total_memory
     resident = image_bytes if image_bytes <= RESIDENT_FRACTION * gpu_bytes else 0
     with fast_convolutions(device):
-        learner = Learner(config.model_copy(update=fresh), data, device, Collective())
+        learner = learner_of(config, num_classes, device)
         torch.cuda.reset_peak_memory_stats(device)
         learned = learner.learn(1)
         learner.validate(1, learned, 0.0)
@@ -67,6 +59,21 @@ def measure(
         busy=min(1.0, kernel_us / 1e6 / learned.seconds) if kernel_us else 1.0,
         gpu_bytes=gpu_bytes,
     )
+
+
+def learner_of(config: TrialConfig, num_classes: int, device: torch.device) -> Learner:
+    """A learner over NUM_STEPS batches of noise, which validates a whole batch, as trials do."""
+    rng = np.random.default_rng(0)
+    rows = np.arange(NUM_STEPS * config.batch_size)
+    shape = (len(rows), config.image_size, config.image_size, config.channels)
+    data = TrainingData(
+        images=torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8)),
+        labels=rows % num_classes,
+        train_rows=rows,
+        val_rows=np.resize(rows, IMAGES_PER_BATCH),
+        classes=tuple(str(k) for k in range(num_classes)),
+    )
+    return Learner(config.model_copy(update=OPENED), data, device, Collective())
 
 
 def measure_on_gpu(config: TrialConfig, num_classes: int, image_bytes: int) -> Footprint:

@@ -3,6 +3,7 @@
 B = batch, C = channels, K = classes.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -125,13 +126,18 @@ def normalization(config: TrialConfig) -> tuple[tuple[float, ...], tuple[float, 
     known = None
     if isinstance(config.pretrained, str):
         kept = kept_normalization(config.pretrained)
-        if kept is not None and len(kept[0]) == config.channels:
-            return kept
+        if kept is not None:
+            mean, std = kept
+            return for_channels(mean, config.channels), for_channels(std, config.channels)
     if config.pretrained is not False and config.model != "cnn":
         known = timm.get_pretrained_cfg(config.model, allow_unregistered=True)
     if known is None:
         return (PLAIN_MEAN,) * config.channels, (PLAIN_STD,) * config.channels
-    mean, std = tuple(known.mean), tuple(known.std)
-    if config.channels == 1:
-        return (sum(mean) / len(mean),), (sum(std) / len(std),)
-    return mean, std
+    return for_channels(known.mean, config.channels), for_channels(known.std, config.channels)
+
+
+def for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """A value per channel: as given, or all of them the mean where those are of other channels."""
+    if len(values) == channels:
+        return tuple(values)
+    return (sum(values) / len(values),) * channels

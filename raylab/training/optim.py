@@ -1,6 +1,7 @@
 """From a trial config to its optimiser and the learning rate of every step."""
 
 import math
+from fnmatch import fnmatch
 from typing import Any
 
 import torch
@@ -23,30 +24,60 @@ def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.Optimi
     lr, momentum, betas = config.lr, config.momentum, (config.momentum, 0.999)
     match config.optimizer:
         case "sgd":
-            return torch.optim.SGD(
+            sgd = torch.optim.SGD(
                 groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True
             )
+            if momentum > 0:
+                _begin_at_rest(sgd)
+            return sgd
         case "adam":
             return torch.optim.Adam(groups, lr=lr, betas=betas, fused=True)
         case "adamw":
             return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
         case "nadam":
-            return torch.optim.NAdam(groups, lr=lr, betas=betas, foreach=True)
+            nadam = torch.optim.NAdam(groups, lr=lr, betas=betas, foreach=True)
+            nadam.register_load_state_dict_pre_hook(_numbers_for_products)
+            return nadam
         case "radam":
             return torch.optim.RAdam(groups, lr=lr, betas=betas, foreach=True)
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr=lr, momentum=momentum, foreach=True)
 
 
+def _begin_at_rest(sgd: torch.optim.SGD) -> None:
+    """Momentum 0 for all that will ever learn, which gives the same steps as torch's late start.
+
+    Torch begins a whole group at its first step: its fused kernel refuses a group of which a part
+    learns later, and leaves memory as it found it where that step overflows in float16.
+    """
+    for group in sgd.param_groups:
+        for parameter in group["params"]:
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
+def _numbers_for_products(_: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+    """A state of NAdam with its products of momenta as numbers, of which loading makes tensors on
+    the CPU, where they were; loaded as tensors they would go to the GPU, and every step wait there.
+    """
+    state = {
+        place: {**kept, "mu_product": float(kept["mu_product"])}
+        for place, kept in saved["state"].items()
+    }
+    return {**saved, "state": state}
+
+
 def param_groups(model: nn.Module, config: TrialConfig) -> list[dict[str, Any]]:
     """What learns, by the share of the lr at which it does, and by whether it is decayed: biases
-    and norms are not (as in timm).
+    and norms are not, nor what the model itself leaves out, such as positions (as in timm).
     """
     scales = lr_scales(model, config)
+    spared = getattr(model, "no_weight_decay", set)()
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((scales[name], parameter.ndim >= 2), []).append(parameter)
+            is_spared = any(fnmatch(name, pattern) for pattern in spared)
+            key = (scales[name], parameter.ndim >= 2 and not is_spared)
+            groups.setdefault(key, []).append(parameter)
     return [
         {
             "params": groups[scale, is_decayed],

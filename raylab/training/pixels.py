@@ -62,4 +62,6 @@ def _fits(images: torch.Tensor, device: torch.device) -> bool:
     if device.type != "cuda" or images.device.type == "cuda":
         return True
     free_bytes, _ = torch.cuda.mem_get_info(device)
+    # What torch holds of an earlier trial's blocks is free as well: it gives them out again.
+    free_bytes += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return images.nbytes <= RESIDENT_FRACTION * free_bytes

@@ -10,7 +10,9 @@ import torch
 
 from raylab.config.trial import TrialConfig
 from raylab.training.layers import set_train_mode
+from raylab.training.memory import is_out_of_memory
 from raylab.training.model import build_model
+from raylab.training.step import MIN_MICRO_BATCH
 
 # A half precision must pay for its lost digits; what it gains is about 2x where hardware has it
 # and less than 1x where it is emulated, so noise does not turn the choice.
@@ -42,7 +44,7 @@ def _what_costs(config: TrialConfig, device: torch.device) -> TrialConfig:
         channels=config.channels,
         train_layers=config.train_layers,
         freeze_bn=config.freeze_bn,
-        batch_size=max(batch, 2),  # BatchNorm cannot learn from one image
+        batch_size=max(batch, MIN_MICRO_BATCH),
     )
 
 
@@ -52,16 +54,33 @@ def fastest_dtype(device: torch.device, config: TrialConfig) -> torch.dtype | No
 
     It depends on the model as much as on the hardware: where two CPU cores halve the time of plain
     convolutions, they lose with depthwise ones. Measured once per process and model, the sides
-    taking turns; under a second where a step of 8 images takes less than 0.1 s.
+    taking turns; under a second where a step of 8 images takes less than 0.1 s. Where the whole
+    batch fits in none of them, training will cut it, and as much as fits is timed.
     """
-    candidates = [torch.bfloat16] + ([torch.float16] if device.type == "cuda" else [])
     with torch.random.fork_rng(devices=[]):  # a GPU's are seeded anew in every epoch
-        step = step_seconds(device, config)
-        for dtype in candidates:
-            plain, half = _quickest_in_turns(partial(step, None), partial(step, dtype))
-            if math.isfinite(half) and plain >= MIN_SPEED_UP * half:
-                return dtype
+        step, num_images = step_seconds(device, config), config.batch_size
+        while num_images >= MIN_MICRO_BATCH:
+            for dtype in half_precisions(device):
+                plain, half = _quickest_in_turns(
+                    partial(step, None, num_images), partial(step, dtype, num_images)
+                )
+                if math.isfinite(half) and plain >= MIN_SPEED_UP * half:
+                    return dtype
+            if math.isfinite(plain):
+                return None
+            num_images //= 2
     return None
+
+
+def half_precisions(device: torch.device) -> tuple[torch.dtype, ...]:
+    """Those in which the device may train; a GPU before Ampere only emulates bfloat16, and has no
+    convolutions in it.
+    """
+    if device.type != "cuda":
+        return (torch.bfloat16,)
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16, torch.float16
+    return (torch.float16,)
 
 
 def _quickest_in_turns(
@@ -78,23 +97,26 @@ def _quickest_in_turns(
 
 def step_seconds(
     device: torch.device, config: TrialConfig
-) -> Callable[[torch.dtype | None], float]:
-    """A function that times one forward and backward of the config's model in a precision.
+) -> Callable[[torch.dtype | None, int], float]:
+    """A function that times one forward and backward of the config's model in a precision, of so
+    many images of its batch.
 
-    It gives inf where the device has too little memory.
+    It gives inf where the device has too little memory, or cannot train in that precision.
     """
     model = build_model(config, NUM_CLASSES).to(device).to(memory_format=torch.channels_last)
     set_train_mode(model)
     shape = (config.batch_size, config.channels, config.image_size, config.image_size)
     images = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
 
-    def run(dtype: torch.dtype | None) -> float:
+    def run(dtype: torch.dtype | None, num_images: int) -> float:
         began = _now(device)
         try:
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                logits = model(images)
+                logits = model(images[:num_images])
             torch.autograd.backward(logits.float().sum())
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if dtype is None and not is_out_of_memory(error):
+                raise  # float32 has to work
             return math.inf
         return _now(device) - began
 

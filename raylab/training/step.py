@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from raylab.training.loss import Loss
+from raylab.training.memory import is_out_of_memory
 from raylab.training.sam import at_worst_point
 
 MIN_MICRO_BATCH = 2  # BatchNorm cannot learn from one image
@@ -36,14 +37,15 @@ class Stepper:
         """The loss summed over these images, and how many were right.
 
         images: float (B, C, H, W); targets: int64 (B,) or soft (B, K); share: what turns the sum
-        of losses into the mean that is minimised. Raises torch.OutOfMemoryError when not even two
-        images at a time fit.
+        of losses into the mean that is minimised. Raises what `is_out_of_memory` knows when not
+        even two images at a time fit.
         """
         while True:
             try:
                 return self._step(images, targets, share)
-            except torch.OutOfMemoryError:
-                if not self.may_cut or len(images) < 2 * self.num_micro_batches * MIN_MICRO_BATCH:
+            except RuntimeError as error:
+                least = 2 * self.num_micro_batches * MIN_MICRO_BATCH
+                if not is_out_of_memory(error) or not self.may_cut or len(images) < least:
                     raise
             # Out here the failed step's tensors are no longer held by the exception.
             self.num_micro_batches *= 2

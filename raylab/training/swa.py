@@ -45,6 +45,8 @@ class Swa:
     ) -> None:
         """Take the weights in; batches: float (B, C, H, W) as learned from, for BatchNorm."""
         self.average.update_parameters(model)
+        for mean, learned in zip(self.module.parameters(), model.parameters(), strict=True):
+            mean.requires_grad_(learned.requires_grad)  # what is frozen differs from epoch to epoch
         refresh_batchnorm(self.module, batches, amp)
 
     def state_dict(self) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def in_order(weights: Weights, wanted: Weights) -> Weights:
 
 def load_weights(model: nn.Module, weights: Weights, path: Path, channels: int) -> None:
     """Strict but for the classifier, which begins at zero where its shape differs, and the first
-    convolution, which is summed or repeated to `channels` (as timm does).
+    convolution, which becomes one of `channels`.
     """
     wanted = model.state_dict()
     heads = classifier_names(model)
@@ -114,7 +114,7 @@ def load_weights(model: nn.Module, weights: Weights, path: Path, channels: int) 
         if is_below(name, heads):
             del fitting[name]
         elif tensor.ndim == 4 and tensor.shape[1] in (1, 3) and wanted[name].shape[1] == channels:
-            fitting[name] = adapt_input_conv(channels, tensor)
+            fitting[name] = first_convolution(tensor, channels)
     unfit = {
         "missing": [n for n in wanted if n not in weights and not is_below(n, heads)],
         "unknown to the model": [n for n in fitting if n not in wanted],
@@ -129,6 +129,16 @@ def load_weights(model: nn.Module, weights: Weights, path: Path, channels: int) 
     model.load_state_dict(fitting, strict=False)
     if any(is_below(name, heads) and name not in fitting for name in wanted):
         zero_classifier(model)
+
+
+def first_convolution(weight: torch.Tensor, channels: int) -> torch.Tensor:
+    """From its weights (O, 1 or 3, k, k) those for 1 or 3 channels: for grey images the sum over
+    the colours, as in timm; for each colour a third of grey's, which sees a grey image alike.
+    """
+    if weight.shape[1] == 1:
+        return weight.repeat(1, channels, 1, 1) / channels
+    adapted: torch.Tensor = adapt_input_conv(channels, weight)
+    return adapted
 
 
 def _mismatch(path: Path, unfit: dict[str, list[str]]) -> str:
