@@ -2,10 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from raylab.config.fields import without_dots
 from raylab.config.grid import read_grid
 from raylab.config.sweep import Distribution, SweepConfig
 from raylab.errors import Refused
@@ -146,6 +148,47 @@ def test_set_reaches_every_key(tmp_path: Path) -> None:
     assert (sweep.zip, sweep.seeds, sweep.name) == ((), (3, 4), "other")
     assert sweep.search.num_trials == 7
     assert sweep.budget.hours == 2
+
+
+@pytest.mark.parametrize("written", ["split.test: 0.1", "split: {test: 0.1}", "split.train: 0.8"])
+@pytest.mark.parametrize(
+    ("option", "trial"),
+    [
+        ("trial.split.test=0.05", {"split": {"test": 0.05}}),
+        ("trial.split={test: 0.05}", {"split": {"test": 0.05}}),
+        ("trial.split.test=", {"split": {}}),
+        ("trial.split=", {}),
+    ],
+)
+def test_set_wins_however_the_file_writes_the_field(
+    tmp_path: Path, written: str, option: str, trial: dict[str, Any]
+) -> None:
+    text = f"data: toy\ntrial: {{model: cnn, {written}}}\n"
+    kept = {"split.train": 0.8} if "train" in written and option.startswith("trial.split.") else {}
+    found = without_dots({**trial, **kept})
+    assert read(tmp_path, text, option).trial == {"model": "cnn", **found}
+
+
+def test_set_below_a_preset_keeps_the_preset(tmp_path: Path) -> None:
+    text = "data: toy\ntrial: {augment: light, augment.flip: 0.1}\n"
+    trial = read(tmp_path, text, "trial.augment.flip=0.25").trial
+    assert trial == {"augment": {"preset": "light", "flip": 0.25}}
+
+
+@pytest.mark.parametrize(
+    "group", ["[{model: [cnn], lr: [0.1]}]", "{model: [cnn], lr: [0.1]}"], ids=["listed", "alone"]
+)
+def test_what_is_said_of_an_overruled_option_works(tmp_path: Path, group: str) -> None:
+    text = f"data: toy\nzip: {group}\n"
+    (line, _) = refusal(tmp_path, text, "trial.model=resnet18")
+    advised = line.rpartition("set ")[2].removesuffix(" instead")
+    (changed,) = read(tmp_path, text, f"{advised}=[resnet18]").zip
+    assert changed == {"model": ("resnet18",), "lr": (0.1,)}
+
+
+def test_setting_an_axis_leaves_the_order_of_the_trials(tmp_path: Path) -> None:
+    text = "data: toy\naxes: {lr: [0.1, 0.2], mixup: [0, 0.2]}\n"
+    assert list(read(tmp_path, text, "axes.lr=[0.3, 0.4]").axes) == ["lr", "mixup"]
 
 
 def test_set_of_nothing_takes_the_key_out(tmp_path: Path) -> None:

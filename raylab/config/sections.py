@@ -75,10 +75,18 @@ def _trial(given: Any, path: Path, findings: Findings) -> dict[str, Any]:
             unknown_field(where, key, findings)
         elif "." in key and root(key) in given and not isinstance(given[root(key)], dict | str):
             findings.add(where, f"{root(key)} stands in trial too; write one of both")
+        elif "." in key and key in _nested(root(key), given.get(root(key))):
+            findings.add(where, f"stands inside {root(key)} too; write one of both")
         elif not check_value(where, key, value, findings):
             sound[key] = _file(where, key, value, path, findings)
     sound.pop("seed", None)
     return without_dots(sound)
+
+
+def _nested(field: str, given: Any) -> list[str]:
+    """The dotted names that a whole field sets: `augment.preset` of `light`."""
+    names = given if isinstance(given, dict) else ["preset"] if isinstance(given, str) else []
+    return [f"{field}.{name}" for name in names]
 
 
 def _axes_with_files(axes: dict[str, Any], path: Path, findings: Findings) -> dict[str, Any]:
