@@ -9,6 +9,7 @@ from raylab.config.expand import (
     config_from,
     count_trials,
     expand,
+    idle_exclusions,
     replicas,
     sample,
     split_choices,
@@ -122,6 +123,28 @@ def test_draws_keep_zipped_rows_and_exclusions() -> None:
         assert (draw["image_size"], draw["batch_size"]) in {(32, 128), (64, 64)}
         assert draw["augment"] == "light"
         assert config_from(sweep, draw, 5).seed == 5
+
+
+def test_a_draw_runs_with_the_seeds_and_folds_that_are_not_left_out() -> None:
+    sweep = random_sweep(
+        trial={"split": {"folds": 2}},
+        axes={"lr": (0.1, 0.2), "mixup": Distribution(kind="uniform", low=0, high=1)},
+        exclude=({"lr": 0.1, "seed": 1}, {"lr": 0.2, "split.fold": 0}),
+        seeds=(0, 1),
+    )
+    configs = list(expand(sweep))
+    told = {(config.lr, config.seed, config.split.fold) for config in configs}
+    assert told == {(0.1, 0, 0), (0.1, 0, 1), (0.2, 0, 1), (0.2, 1, 1)}
+    assert count_trials(sweep) == len(configs) == 80
+
+
+def test_what_leaves_nothing_out_is_found() -> None:
+    axes = {"lr": (0.1, 0.2), "augment": ("none", "light")}
+    partials = ({"lr": 0.3}, {"lr": 0.1}, {"lr": 0.2, "seed": 5}, {"augment": {"preset": "light"}})
+    sweep = sweep_of(axes=axes, exclude=partials, seeds=(0, 1))
+    assert idle_exclusions(sweep) == [0, 2]
+    assert idle_exclusions(sweep_of(axes=axes)) == []
+    assert idle_exclusions(random_sweep(exclude=({"lr": 0.3},))) == []  # which a range may draw
 
 
 def test_a_search_with_nothing_left_says_so() -> None:

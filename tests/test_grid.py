@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from raylab.config.expand import count_trials
 from raylab.config.fields import without_dots
 from raylab.config.grid import read_grid
 from raylab.config.sweep import Distribution, SweepConfig
@@ -222,6 +223,15 @@ def test_a_disagreement_that_is_excluded_is_none(tmp_path: Path) -> None:
     text = "data: toy\naxes: {epochs: [5, 20], warmup_epochs: [0, 8]}\n"
     assert "warmup_epochs 8 must be < epochs 5" in refusal(tmp_path, text)[0]
     assert read(tmp_path, text + "exclude: [{epochs: 5, warmup_epochs: 8}]\n").exclude
+
+
+def test_exclude_means_the_files_that_the_axes_name(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"")
+    text = "data: toy\naxes: {pretrained: [false, w.pth], lr: [0.1, 0.01]}\n"
+    sweep = read(tmp_path, text + "exclude: [{pretrained: w.pth, lr: 0.1}]\n")
+    assert count_trials(sweep) == 3
+    missing = refusal(tmp_path, text + "exclude: [{pretrained: x.pth, lr: 0.1}]\n")
+    assert "exclude[0].pretrained: weights file 'x.pth' does not exist" in missing[0]
 
 
 def test_the_resolved_grid_reads_back_as_the_same_sweep(tmp_path: Path) -> None:

@@ -40,11 +40,12 @@ def read_sections(grid: dict[str, Any], path: Path, findings: Findings) -> Sweep
             _axes_with_files(group, path, findings)
             for group in read_zip(grid.get("zip", []), findings)
         ),
-        levers=tuple(
-            {key: _file(("levers", i, key), key, v, path, findings) for key, v in lever.items()}
-            for i, lever in enumerate(read_levers(grid.get("levers", []), findings))
+        levers=_each_with_files(
+            "levers", read_levers(grid.get("levers", []), findings), path, findings
         ),
-        exclude=read_exclude(grid.get("exclude", []), findings),
+        exclude=_each_with_files(
+            "exclude", read_exclude(grid.get("exclude", []), findings), path, findings
+        ),
         seeds=_seeds(grid, findings),
         search=_search(grid.get("search", "grid"), path, findings),
         scheduler=_kind(Scheduler, "scheduler", grid.get("scheduler", "none"), findings),
@@ -97,6 +98,16 @@ def _axes_with_files(axes: dict[str, Any], path: Path, findings: Findings) -> di
         else axis
         for key, axis in axes.items()
     }
+
+
+def _each_with_files(
+    section: str, partials: tuple[dict[str, Any], ...], path: Path, findings: Findings
+) -> tuple[dict[str, Any], ...]:
+    """The section's partial configs, files with whole paths."""
+    return tuple(
+        {key: _file((section, i, key), key, value, path, findings) for key, value in part.items()}
+        for i, part in enumerate(partials)
+    )
 
 
 def _file(

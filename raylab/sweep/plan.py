@@ -7,16 +7,13 @@ from functools import cache, cached_property, partial
 from itertools import islice, product, starmap
 from typing import Any
 
-from raylab.config.builder import Finish
 from raylab.config.differences import Differences
 from raylab.config.expand import (
-    builder,
     config_from,
     count_trials,
     expand,
     fixed_axes,
-    replicas,
-    sample,
+    idle_exclusions,
     split_choices,
     swept,
 )
@@ -93,10 +90,8 @@ class Plan:
         a population the generations that the records of `done` (by trial_id) decide.
         """
         kind = self.sweep.search.kind
-        if kind == "grid":
+        if kind in ("grid", "random"):
             found = expand(self.sweep, self.finish)
-        elif kind == "random":
-            found = random_configs(self.sweep, self.finish)
         elif kind == "pbt":
             found = self.population(done or {}).configs()
         else:
@@ -259,6 +254,10 @@ class Plan:
             "to_run": self.num_trials - done,
             "fields": list(self.fields),
             "folds": sorted({split.folds for split in self.splits if split.folds}),
+            "notes": [
+                f"exclude[{place}] leaves nothing out: no trial agrees with all of it"
+                for place in idle_exclusions(self.sweep)
+            ],
             "remarks": remarks(self.source.table, self.splits),
             "images": self.source.table.num_rows,
             "classes": dict(sorted(Counter(self.source.table["label"].to_pylist()).items())),
@@ -326,14 +325,6 @@ def moved_fields(sweep: SweepConfig) -> tuple[str, ...]:
 def fixed(axis: tuple[Any, ...] | Distribution) -> bool:
     """Whether there is nothing to choose from."""
     return isinstance(axis, tuple) and len(axis) == 1
-
-
-def random_configs(sweep: SweepConfig, finish: Finish) -> Iterator[TrialConfig]:
-    """The draws of a random search, each with every seed and fold."""
-    build = builder(sweep, finish)
-    for index in range(sweep.search.num_trials or 0):
-        for point, seed in replicas(sweep, sample(sweep, index)):
-            yield build(point, seed)
 
 
 def first_assignment(sweep: SweepConfig) -> dict[str, Any]:
