@@ -7,7 +7,9 @@ import pytest
 from raylab.config.differences import differing_fields
 from raylab.config.expand import (
     config_from,
+    count_draws,
     count_trials,
+    draws,
     expand,
     idle_exclusions,
     replicas,
@@ -157,6 +159,24 @@ def test_count_of_a_search_is_draws_times_seeds() -> None:
     assert count_trials(random_sweep(seeds=(0, 1))) == 80
 
 
+def test_a_search_draws_no_config_twice_and_ends_with_what_there_is() -> None:
+    axes = {"augment": ("none", {"flip": 0.5}, "light"), "lr": (0.1, 0.2, 0.3, 0.4)}
+    few = random_sweep(axes=axes, seeds=(0, 1), search=Search(kind="random", num_trials=7))
+    many = random_sweep(axes=axes, seeds=(0, 1))
+    for sweep, num in ((few, 7), (many, 12)):
+        assert len({str(config) for config in expand(sweep)}) == 2 * num
+        assert len(list(expand(sweep))) == count_trials(sweep) == 2 * num
+        assert count_draws(sweep) == num
+    assert list(draws(many))[:7] == list(draws(few))  # more of them are more of the same
+    repeated = {str(sample(many, i)) for i in range(40)}
+    assert {str(point) for point in draws(many)} >= repeated
+
+
+def test_draws_that_do_not_repeat_are_those_of_their_places() -> None:
+    sweep = random_sweep()
+    assert list(draws(sweep)) == [sample(sweep, i) for i in range(40)]
+
+
 def test_differing_fields_are_flat_and_in_order() -> None:
     axes = {"augment": ("none", "light"), "split.train": (0.7, 0.8), "lr": (0.1,)}
     configs = list(expand(sweep_of(axes=axes)))
@@ -194,9 +214,10 @@ def test_one_fold_alone_is_run_where_it_is_asked_for() -> None:
 def test_folds_on_an_axis_are_counted_as_they_are_run(axes: dict[str, Any]) -> None:
     sweep = sweep_of(axes=axes, seeds=(0, 1))
     assert count_trials(sweep) == len(list(expand(sweep)))
-    drawn = sweep.model_copy(update={"search": Search(kind="random", num_trials=9)})
-    runs = [len(list(replicas(drawn, sample(drawn, i)))) for i in range(9)]
-    assert count_trials(drawn) == sum(runs)
+    drawn = sweep.model_copy(update={"search": Search(kind="random", num_trials=4)})
+    runs = [len(list(replicas(drawn, point))) for point in draws(drawn)]
+    assert len(runs) == 4
+    assert count_trials(drawn) == sum(runs) == len(list(expand(drawn)))
 
 
 def test_folds_in_a_zip_group_are_counted_as_they_are_run() -> None:

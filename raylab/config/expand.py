@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import math
 import random
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -60,11 +60,13 @@ def count_trials(sweep: SweepConfig) -> int:
     """How many trials the sweep asks for; nothing is built unless `exclude` has to be asked."""
     if sweep.search.kind == "pbt":
         return (sweep.search.population or 0) * (sweep.search.generations or 0)
-    if sweep.search.num_trials is not None:
+    if sweep.search.kind == "optuna":
+        return (sweep.search.num_trials or 0) * num_replicas(sweep)
+    if sweep.search.kind == "random":
         parts_replicas = any({"seed", "split.fold"} & partial.keys() for partial in sweep.exclude)
         if parts_replicas or fold_axes(sweep):
             return sum(1 for _ in _runs(sweep, draws(sweep)))
-        return sweep.search.num_trials * num_replicas(sweep)
+        return count_draws(sweep) * num_replicas(sweep)
     if not sweep.exclude:
         return num_product(sweep)
     part = decisive(sweep)
@@ -145,8 +147,22 @@ def _runs(sweep: SweepConfig, points: Iterable[Assignment]) -> Iterator[tuple[As
 
 
 def draws(sweep: SweepConfig) -> Iterator[Assignment]:
-    """The points of a random search."""
-    return (sample(sweep, i) for i in range(sweep.search.num_trials or 0))
+    """The points of a random search, each once; fewer than it asks for where no more are found."""
+    known: set[Hashable] = set()
+    for i in range(sweep.search.num_trials or 0):
+        drawn = _new_draw(sweep, i, known) if known else sample(sweep, i)
+        if drawn is None:
+            return
+        known.add(memo_of(drawn, drawn))
+        yield drawn
+
+
+def count_draws(sweep: SweepConfig) -> int:
+    """How many points a random search has; nothing is drawn where a range never runs out."""
+    axes = [axis for axis in sweep.axes.values() if isinstance(axis, Distribution)]
+    if any(axis.kind != "randint" for axis in axes):
+        return sweep.search.num_trials or 0
+    return sum(1 for _ in draws(sweep))
 
 
 def sample(sweep: SweepConfig, i: int) -> Assignment:
@@ -155,6 +171,14 @@ def sample(sweep: SweepConfig, i: int) -> Assignment:
     Each axis has its own stream, so that adding an axis leaves the other values as they were.
     Draws that are excluded with every seed and fold, or whose fields disagree, are drawn again.
     """
+    drawn = _new_draw(sweep, i, frozenset())
+    if drawn is None:
+        raise CannotFinish(f"no allowed config in {MAX_DRAWS} draws; loosen exclude or the axes")
+    return drawn
+
+
+def _new_draw(sweep: SweepConfig, i: int, known: Container[Hashable]) -> Assignment | None:
+    """The i-th draw that is allowed and not `known`; None where none is found."""
     is_excluded = exclusion(sweep)
     for attempt in range(MAX_DRAWS):
         drawn: Assignment = {}
@@ -164,11 +188,13 @@ def sample(sweep: SweepConfig, i: int) -> Assignment:
             rows = list(zip(*group.values(), strict=True))
             stream = random.Random(f"{' '.join(group)} {i} {attempt}")
             drawn.update(zip(group, stream.choice(rows), strict=True))
+        if memo_of(drawn, drawn) in known:
+            continue
         if all(itertools.starmap(is_excluded, replicas(sweep, drawn))):
             continue
         if _agrees(sweep, drawn):
             return drawn
-    raise CannotFinish(f"no allowed config in {MAX_DRAWS} draws; loosen exclude or the axes")
+    return None
 
 
 def exclusion(sweep: SweepConfig) -> Callable[[Mapping[str, Any], int], tuple[int, ...]]:

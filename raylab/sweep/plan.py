@@ -10,6 +10,7 @@ from typing import Any
 from raylab.config.differences import Differences
 from raylab.config.expand import (
     config_from,
+    count_draws,
     count_trials,
     expand,
     fixed_axes,
@@ -254,10 +255,7 @@ class Plan:
             "to_run": self.num_trials - done,
             "fields": list(self.fields),
             "folds": sorted({split.folds for split in self.splits if split.folds}),
-            "notes": [
-                f"exclude[{place}] leaves nothing out: no trial agrees with all of it"
-                for place in idle_exclusions(self.sweep)
-            ],
+            "notes": list(notes(self.sweep)),
             "remarks": remarks(self.source.table, self.splits),
             "images": self.source.table.num_rows,
             "classes": dict(sorted(Counter(self.source.table["label"].to_pylist()).items())),
@@ -288,6 +286,15 @@ def planned_digest(field: str, file: str, meant: str) -> str:
         text = f"{file} has the digest {found}, not {meant}: its content has changed"
         raise Refused([Problem(f"{field}_digest", text)], subject)
     return found
+
+
+def notes(sweep: SweepConfig) -> Iterator[str]:
+    """What a grid asks for in vain."""
+    for place in idle_exclusions(sweep):
+        yield f"exclude[{place}] leaves nothing out: no trial agrees with all of it"
+    wanted = sweep.search.num_trials
+    if sweep.search.kind == "random" and wanted and (found := count_draws(sweep)) < wanted:
+        yield f"num_trials {wanted}: only {found} different configs were found in these axes"
 
 
 def reusable_records(
