@@ -1,5 +1,6 @@
 """From a grid's raw sections to a SweepConfig: each value checked on its own, bad ones left out."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -119,7 +120,7 @@ def _file(
     given = value
     is_trial = key == "pretrained" and parent_of(value) is not None
     if not is_trial and not value.startswith(PACKAGE):
-        value = str((path.parent / Path(value).expanduser()).absolute())
+        value = os.path.abspath(path.parent / Path(value).expanduser())
     try:
         if is_trial:  # whose weights are looked for when they are needed
             check_trial(value)
@@ -168,7 +169,7 @@ def _search(given: Any, path: Path, findings: Findings) -> Search:
             ("search", search.kind, "warm_start"), "only optuna learns from earlier trials"
         )
     if "://" not in start:
-        start = str((path.parent / Path(start).expanduser()).absolute())
+        start = os.path.abspath(path.parent / Path(start).expanduser())
         if not Path(start).is_dir():
             text = f"no results directory {search.warm_start!r} (looked at {start})"
             findings.add(("search", search.kind, "warm_start"), text)
