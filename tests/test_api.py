@@ -70,6 +70,32 @@ def test_a_grid_may_be_a_mapping_and_its_mistakes_are_exceptions(finished: Path)
         raylab.sweep(grid, address="http://head:8265")
 
 
+def test_files_of_a_mapping_lie_where_the_notebook_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("w.pth", "suspects.parquet", "teacher.parquet"):
+        (tmp_path / name).write_bytes(b"")
+    for name in ("faces", "others"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    named = {"pretrained": "w.pth", "drop_suspects": "suspects.parquet"}
+    grid = {
+        "data": "faces",
+        "trial": {**named, "teacher": "teacher.parquet"},
+        "axes": {"lr": {"uniform": [0.1, 0.2]}},
+        "search": {"optuna": {"num_trials": 1, "warm_start": "faces"}},
+    }
+    wanted = read_any(grid, None, {})
+    assert wanted.trial["pretrained"] == str(tmp_path / "w.pth")
+    assert wanted.trial["drop_suspects"] == str(tmp_path / "suspects.parquet")
+    assert wanted.trial["teacher"] == str(tmp_path / "teacher.parquet")
+    assert wanted.data == wanted.search.warm_start == str(tmp_path / "faces")
+    assert read_any(grid, None, {"data": "others"}).data == str(tmp_path / "others")
+    assert read_any(grid, "others", {}).data == str(tmp_path / "others")
+    with pytest.raises(Refused, match=r"grid:\d+  data: 'gone' does not exist"):
+        read_any({**grid, "data": "gone"}, None, {})
+
+
 def test_a_sweep_that_is_finished_comes_back_with_everything(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

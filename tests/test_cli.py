@@ -1,6 +1,8 @@
 """What the commands print and return; the sweep itself is tested in test_sweep.py."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -148,6 +150,23 @@ def test_a_missing_grid_is_refused(place: Path, command: str) -> None:
     assert answer.exit_code == 2
     assert "absent.yaml" in answer.stderr
     assert "no trial was started" in answer.stderr
+
+
+def test_where_trials_cannot_run_one_sentence_says_so(place: Path) -> None:
+    code = (
+        "import sys; sys.modules['fcntl'] = None; from raylab.cli import main; "
+        "sys.argv = ['raylab', *sys.argv[1:]]; main()"
+    )
+
+    def told(verb: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", code, verb, "small.yaml"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    refused = told("sweep")
+    assert refused.returncode == 2
+    assert refused.stderr == "trials run on Linux and macOS; on Windows use raylab inside WSL\n"
+    assert not (place / "results").exists()
+    assert told("plan").returncode == 0
 
 
 def test_toy_writes_a_folder_per_class_and_never_into_a_full_one(place: Path) -> None:

@@ -1,5 +1,6 @@
 """cluster.yaml is a file that `ray up` accepts, closed to the world; no cloud is asked."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,18 @@ def test_workers_scale_from_zero_on_spot_and_the_head_stays(cluster: dict[str, A
     for worker in types.values():
         assert worker["min_workers"] == 0
         assert worker["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+
+
+def test_the_steps_at_its_head_give_an_account_what_spot_workers_need(
+    cluster: dict[str, Any],
+) -> None:
+    text = CLUSTER.read_text()
+    assert "aws iam create-service-linked-role --aws-service-name spot.amazonaws.com" in text
+    quota, cpus = re.search(r"--desired-value (\d+)", text), re.search(r", (\d+) CPUs\n", text)
+    assert quota
+    assert cpus
+    assert int(quota[1]) == cluster["max_workers"] * int(cpus[1])
+    assert f"--region {cluster['provider']['region']} " in text
 
 
 def test_no_node_gets_the_security_group_that_ray_opens_to_the_world(

@@ -179,8 +179,16 @@ def test_the_gpus_of_this_machine_bound_the_slots_of_the_plan(
     monkeypatch.setattr("os.cpu_count", lambda: 16)
     monkeypatch.setattr("raylab.forecast.overview.gpus", lambda: ["NVIDIA H100, 81559 MiB, 570"])
     plan = plan_of(tmp_path, "trial: {model: cnn, epochs: 1}\naxes: {lr: [0.1, 0.2, 0.3]}")
-    question = Question(ResultsDirectory(tmp_path / "results"), (earlier,))
-    assert overview(plan, question)["time"]["slots"] == 1
+    results = ResultsDirectory(tmp_path / "results")
+    time = overview(plan, Question(results, (earlier,)))["time"]
+    assert time["slots"] == 1
+    assert "gpus: auto may let trials share a GPU" in " ".join(time["remarks"])
+    assert overview(plan, Question(results, (earlier,), slots=3))["time"]["remarks"] == []
+    whole = plan_of(
+        tmp_path,
+        "trial: {model: cnn, epochs: 1}\naxes: {lr: [0.1, 0.2, 0.3]}\nresources: {gpus: 1}",
+    )
+    assert overview(whole, Question(results, (earlier,)))["time"]["remarks"] == []
 
 
 def test_the_plan_says_what_was_never_measured(tmp_path: Path, earlier: ResultsDirectory) -> None:

@@ -7,8 +7,11 @@ import pytest
 from raylab.config.differences import differing_fields
 from raylab.config.expand import (
     config_from,
+    count_draws,
     count_trials,
+    draws,
     expand,
+    idle_exclusions,
     replicas,
     sample,
     split_choices,
@@ -124,6 +127,28 @@ def test_draws_keep_zipped_rows_and_exclusions() -> None:
         assert config_from(sweep, draw, 5).seed == 5
 
 
+def test_a_draw_runs_with_the_seeds_and_folds_that_are_not_left_out() -> None:
+    sweep = random_sweep(
+        trial={"split": {"folds": 2}},
+        axes={"lr": (0.1, 0.2), "mixup": Distribution(kind="uniform", low=0, high=1)},
+        exclude=({"lr": 0.1, "seed": 1}, {"lr": 0.2, "split.fold": 0}),
+        seeds=(0, 1),
+    )
+    configs = list(expand(sweep))
+    told = {(config.lr, config.seed, config.split.fold) for config in configs}
+    assert told == {(0.1, 0, 0), (0.1, 0, 1), (0.2, 0, 1), (0.2, 1, 1)}
+    assert count_trials(sweep) == len(configs) == 80
+
+
+def test_what_leaves_nothing_out_is_found() -> None:
+    axes = {"lr": (0.1, 0.2), "augment": ("none", "light")}
+    partials = ({"lr": 0.3}, {"lr": 0.1}, {"lr": 0.2, "seed": 5}, {"augment": {"preset": "light"}})
+    sweep = sweep_of(axes=axes, exclude=partials, seeds=(0, 1))
+    assert idle_exclusions(sweep) == [0, 2]
+    assert idle_exclusions(sweep_of(axes=axes)) == []
+    assert idle_exclusions(random_sweep(exclude=({"lr": 0.3},))) == []  # which a range may draw
+
+
 def test_a_search_with_nothing_left_says_so() -> None:
     sweep = random_sweep(exclude=({"augment": "none"}, {"augment": "light"}))
     with pytest.raises(CannotFinish, match="no allowed config"):
@@ -132,6 +157,24 @@ def test_a_search_with_nothing_left_says_so() -> None:
 
 def test_count_of_a_search_is_draws_times_seeds() -> None:
     assert count_trials(random_sweep(seeds=(0, 1))) == 80
+
+
+def test_a_search_draws_no_config_twice_and_ends_with_what_there_is() -> None:
+    axes = {"augment": ("none", {"flip": 0.5}, "light"), "lr": (0.1, 0.2, 0.3, 0.4)}
+    few = random_sweep(axes=axes, seeds=(0, 1), search=Search(kind="random", num_trials=7))
+    many = random_sweep(axes=axes, seeds=(0, 1))
+    for sweep, num in ((few, 7), (many, 12)):
+        assert len({str(config) for config in expand(sweep)}) == 2 * num
+        assert len(list(expand(sweep))) == count_trials(sweep) == 2 * num
+        assert count_draws(sweep) == num
+    assert list(draws(many))[:7] == list(draws(few))  # more of them are more of the same
+    repeated = {str(sample(many, i)) for i in range(40)}
+    assert {str(point) for point in draws(many)} >= repeated
+
+
+def test_draws_that_do_not_repeat_are_those_of_their_places() -> None:
+    sweep = random_sweep()
+    assert list(draws(sweep)) == [sample(sweep, i) for i in range(40)]
 
 
 def test_differing_fields_are_flat_and_in_order() -> None:
@@ -171,9 +214,10 @@ def test_one_fold_alone_is_run_where_it_is_asked_for() -> None:
 def test_folds_on_an_axis_are_counted_as_they_are_run(axes: dict[str, Any]) -> None:
     sweep = sweep_of(axes=axes, seeds=(0, 1))
     assert count_trials(sweep) == len(list(expand(sweep)))
-    drawn = sweep.model_copy(update={"search": Search(kind="random", num_trials=9)})
-    runs = [len(list(replicas(drawn, sample(drawn, i)))) for i in range(9)]
-    assert count_trials(drawn) == sum(runs)
+    drawn = sweep.model_copy(update={"search": Search(kind="random", num_trials=4)})
+    runs = [len(list(replicas(drawn, point))) for point in draws(drawn)]
+    assert len(runs) == 4
+    assert count_trials(drawn) == sum(runs) == len(list(expand(drawn)))
 
 
 def test_folds_in_a_zip_group_are_counted_as_they_are_run() -> None:

@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from raylab.config.expand import count_trials
+from raylab.config.fields import without_dots
 from raylab.config.grid import read_grid
 from raylab.config.sweep import Distribution, SweepConfig
 from raylab.errors import Refused
@@ -148,6 +151,47 @@ def test_set_reaches_every_key(tmp_path: Path) -> None:
     assert sweep.budget.hours == 2
 
 
+@pytest.mark.parametrize("written", ["split.test: 0.1", "split: {test: 0.1}", "split.train: 0.8"])
+@pytest.mark.parametrize(
+    ("option", "trial"),
+    [
+        ("trial.split.test=0.05", {"split": {"test": 0.05}}),
+        ("trial.split={test: 0.05}", {"split": {"test": 0.05}}),
+        ("trial.split.test=", {"split": {}}),
+        ("trial.split=", {}),
+    ],
+)
+def test_set_wins_however_the_file_writes_the_field(
+    tmp_path: Path, written: str, option: str, trial: dict[str, Any]
+) -> None:
+    text = f"data: toy\ntrial: {{model: cnn, {written}}}\n"
+    kept = {"split.train": 0.8} if "train" in written and option.startswith("trial.split.") else {}
+    found = without_dots({**trial, **kept})
+    assert read(tmp_path, text, option).trial == {"model": "cnn", **found}
+
+
+def test_set_below_a_preset_keeps_the_preset(tmp_path: Path) -> None:
+    text = "data: toy\ntrial: {augment: light, augment.flip: 0.1}\n"
+    trial = read(tmp_path, text, "trial.augment.flip=0.25").trial
+    assert trial == {"augment": {"preset": "light", "flip": 0.25}}
+
+
+@pytest.mark.parametrize(
+    "group", ["[{model: [cnn], lr: [0.1]}]", "{model: [cnn], lr: [0.1]}"], ids=["listed", "alone"]
+)
+def test_what_is_said_of_an_overruled_option_works(tmp_path: Path, group: str) -> None:
+    text = f"data: toy\nzip: {group}\n"
+    (line, _) = refusal(tmp_path, text, "trial.model=resnet18")
+    advised = line.rpartition("set ")[2].removesuffix(" instead")
+    (changed,) = read(tmp_path, text, f"{advised}=[resnet18]").zip
+    assert changed == {"model": ("resnet18",), "lr": (0.1,)}
+
+
+def test_setting_an_axis_leaves_the_order_of_the_trials(tmp_path: Path) -> None:
+    text = "data: toy\naxes: {lr: [0.1, 0.2], mixup: [0, 0.2]}\n"
+    assert list(read(tmp_path, text, "axes.lr=[0.3, 0.4]").axes) == ["lr", "mixup"]
+
+
 def test_set_of_nothing_takes_the_key_out(tmp_path: Path) -> None:
     text = "data: toy\naxes: {lr: [0.1, 0.2], mixup: [0, 0.2]}\n"
     assert read(tmp_path, text, "axes.lr=null").axes == {"mixup": (0, 0.2)}
@@ -179,6 +223,15 @@ def test_a_disagreement_that_is_excluded_is_none(tmp_path: Path) -> None:
     text = "data: toy\naxes: {epochs: [5, 20], warmup_epochs: [0, 8]}\n"
     assert "warmup_epochs 8 must be < epochs 5" in refusal(tmp_path, text)[0]
     assert read(tmp_path, text + "exclude: [{epochs: 5, warmup_epochs: 8}]\n").exclude
+
+
+def test_exclude_means_the_files_that_the_axes_name(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"")
+    text = "data: toy\naxes: {pretrained: [false, w.pth], lr: [0.1, 0.01]}\n"
+    sweep = read(tmp_path, text + "exclude: [{pretrained: w.pth, lr: 0.1}]\n")
+    assert count_trials(sweep) == 3
+    missing = refusal(tmp_path, text + "exclude: [{pretrained: x.pth, lr: 0.1}]\n")
+    assert "exclude[0].pretrained: weights file 'x.pth' does not exist" in missing[0]
 
 
 def test_the_resolved_grid_reads_back_as_the_same_sweep(tmp_path: Path) -> None:

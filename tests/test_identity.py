@@ -1,11 +1,14 @@
 """A trial's identity: what is learned and nothing else, for good."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raylab.config.expand import config_from
+from raylab.config.grid import read_grid
 from raylab.config.identity import digest, family_id, trial_id
 from raylab.config.trial import SplitConfig, TrialConfig
 
@@ -154,6 +157,26 @@ def test_the_same_thing_said_otherwise_is_the_same_trial() -> None:
         {"augment": {"preset": "erase", "erase": 0}, "lr": 1, "split": {"train": 0.8}},
     ]
     assert len({trial_id(TrialConfig.model_validate(given), "data") for given in said}) == 1
+
+
+def test_a_file_is_the_same_one_wherever_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "grids" / "sub").mkdir(parents=True)
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "w.pth").write_bytes(b"")
+    (tmp_path / "grids" / "grid.yaml").write_text(
+        "data: toy\ntrial: {pretrained: ../w.pth}\naxes: {lr: {uniform: [0.1, 0.2]}}\n"
+        "search: {optuna: {num_trials: 1, warm_start: ../earlier}}\n"
+    )
+    told = []
+    for folder, path in ((tmp_path, "grids/grid.yaml"), (tmp_path / "grids/sub", "../grid.yaml")):
+        monkeypatch.chdir(folder)
+        sweep = read_grid(Path(path))
+        assert sweep.search.warm_start == str(tmp_path / "earlier")
+        told.append(config_from(sweep, {}, 0))
+    assert told[0].pretrained == str(tmp_path / "w.pth")
+    assert trial_id(told[0], "data") == trial_id(told[1], "data")
 
 
 def test_pinned_identities() -> None:

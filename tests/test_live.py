@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from raylab.config.grid import read_grid
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish, Refused
 from raylab.events.broadcast import Broadcast
+from raylab.results import watching
 from raylab.results.directory import LOCK, ResultsDirectory
 from raylab.results.live import MAX_CURVE, Leader, RunningTrial, Snapshot, thinned
 from raylab.results.live_server import live_server
@@ -195,7 +197,27 @@ def test_watching_where_nothing_runs_is_refused_and_a_silent_sweep_is_given_up(
         list(snapshots(results, sleep=lambda _: None))
 
 
-def test_watch_prints_lines_without_a_terminal_and_json_once(results: ResultsDirectory) -> None:
+def test_the_end_of_an_earlier_run_is_not_that_of_the_next_one(results: ResultsDirectory) -> None:
+    results.write_live(replace(NOW, state="ended"))
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 5:
+            results.write_live(NOW)
+        elif len(waited) == 8:
+            results.write_live(replace(NOW, state="ended", counts={"complete": 4}))
+
+    assert [each.state for each in snapshots(results, sleep)] == ["ended", "running", "ended"]
+    assert len(waited) == 8  # that end was seen to come
+    assert [each.state for each in snapshots(results, waited.append)] == ["ended"]
+    assert 20 < sum(waited[8:]) < 60
+
+
+def test_watch_prints_lines_without_a_terminal_and_json_once(
+    results: ResultsDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "BEGIN_S", 0.0)
     results.write_live(replace(NOW, state="ended", running=(), num_running=0, left_s=None))
     told = CliRunner().invoke(app, ["watch", results.location])
     assert told.exit_code == 0
@@ -235,6 +257,21 @@ def test_the_browser_gets_a_page_without_data_and_the_data_as_json(port: int) ->
     status, headers, body = get(port, "/live.json")
     assert (status, headers["Content-Type"]) == (200, "application/json; charset=utf-8")
     assert json.loads(body)["running"][0]["name"] == HOSTILE
+
+
+@pytest.mark.slow
+def test_the_page_shows_the_next_run_too(results: ResultsDirectory, port: int) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or pytest.skip("no chromium is installed on this machine")
+    results.write_live(replace(NOW, state="ended"))
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{port}")
+        page.get_by_text("ended: 5/12 trials").wait_for()
+        results.write_live(NOW)
+        page.get_by_text("2 of 4 slots busy").wait_for()
+        browser.close()
 
 
 def test_the_server_answers_this_machine_only_and_nothing_else(port: int) -> None:

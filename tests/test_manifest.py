@@ -1,5 +1,8 @@
 """The Kubernetes manifest: Ray's own KubeRay code reads it, and its fields are KubeRay's."""
 
+import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +145,56 @@ def test_the_grid_travels_whole_and_lies_where_the_entrypoint_reads_it(
     assert again.data == "s3://b/faces"
     head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
     (mount,) = head["containers"][0]["volumeMounts"]
-    command = job["spec"]["entrypoint"].split()
-    assert command[:2] == ["raylab", "sweep"]
-    assert command[2] == f"{mount['mountPath']}/grid.yaml"
+    assert job["spec"]["entrypoint"] == f"bash {mount['mountPath']}/run.sh"
+    assert f"raylab sweep {mount['mountPath']}/grid.yaml" in config_map["data"]["run.sh"]
     assert head["volumes"][0]["configMap"]["name"] == config_map["metadata"]["name"]
+
+
+def test_any_place_of_results_reaches_the_command_whole(tmp_path: Path) -> None:
+    results = "s3://b/it's 기쁨?scheme=http&endpoint_override=minio:9000"
+    config_map, job = yaml.safe_load_all(
+        manifest(SweepConfig(name="x", data="toy"), results, Machines())
+    )
+    assert re.fullmatch(r"[\w/. ]+", job["spec"]["entrypoint"])  # two shells read it, unquoted
+    stub = tmp_path / "raylab"
+    stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nexit 3\n')
+    stub.chmod(0o755)
+    (tmp_path / "run.sh").write_text(config_map["data"]["run.sh"], encoding="utf-8")
+    done = subprocess.run(
+        ["bash", str(tmp_path / "run.sh")],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines()[-2:] == ["--results", results]
+    assert done.returncode == 3
+
+
+def name_of(sweep: SweepConfig, results: str = "s3://b/r", machines: Machines | None = None) -> str:
+    documents = list(yaml.safe_load_all(manifest(sweep, results, machines or Machines())))
+    (name,) = {document["metadata"]["name"] for document in documents}
+    return str(name)
+
+
+def test_each_sweep_has_a_name_of_its_own_and_the_same_one_again() -> None:
+    sweep = SweepConfig(name="aug 1", data="toy")
+    others = [
+        *(name_of(SweepConfig(name=name, data="toy")) for name in ("aug-1", "표정", "감정")),
+        *(name_of(SweepConfig(name=f"{'a' * 40}{i}", data="toy")) for i in (1, 2)),
+        name_of(SweepConfig(name="aug 1", data="toy", seeds=(1,))),
+        name_of(sweep, "s3://b/other"),
+        name_of(sweep, machines=Machines(max_workers=2)),
+    ]
+    names = [name_of(sweep), *others]
+    assert len(set(names)) == len(names)
+    assert name_of(sweep) == names[0]
+    pattern = RAY_JOB["properties"]["metadata"]["properties"]["name"]["pattern"]
+    assert all(re.match(pattern, name) for name in names)
+
+
+def test_the_head_of_the_file_says_how_to_run_it_again(text: str, job: dict[str, Any]) -> None:
+    assert f"kubectl delete rayjob {job['metadata']['name']} " in text
 
 
 def test_a_token_is_asked_for_and_no_secret_stands_in_the_file(

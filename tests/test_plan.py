@@ -98,6 +98,22 @@ def test_the_plan_shows_folds_copies_and_groups(tmp_path: Path, given: Source) -
     assert "3 groups stand in more than one given split" in told
 
 
+def test_the_plan_says_what_leaves_nothing_out(tmp_path: Path) -> None:
+    text = "axes: {lr: [0.1, 0.2]}\nexclude: [{lr: 0.1, seed: 0}, {lr: 0.3}]\nseeds: [0, 1]"
+    plan = plan_of(tmp_path, scan("toy:num=100"), text)
+    lines = plan_text(overview(plan, Question(ResultsDirectory(tmp_path / "r")))).splitlines()
+    told = [line for line in lines if line.startswith("note")]
+    assert told == ["note      exclude[1] leaves nothing out: no trial agrees with all of it"]
+
+
+def test_the_plan_counts_different_draws(tmp_path: Path) -> None:
+    text = "axes: {lr: [0.1, 0.2]}\nsearch: {random: {num_trials: 40}}\nseeds: [0, 1]"
+    plan = plan_of(tmp_path, scan("toy:num=100"), text)
+    assert plan.num_trials == len({plan.identify(config) for config in plan.configs()}) == 4
+    found = plan.summary(ResultsDirectory(tmp_path / "r"))
+    assert found["notes"] == ["num_trials 40: only 2 different configs were found in these axes"]
+
+
 def test_an_axis_that_the_source_overrules_is_refused(tmp_path: Path, given: Source) -> None:
     axes = "axes: {split.train: [0.7, 0.8], lr: [0.1, 0.2]}"
     with pytest.raises(Refused, match=r"axes\.split\.train  the source names its train, val"):

@@ -20,6 +20,7 @@ from raylab.errors import CannotFinish, Refused
 from raylab.remote.fetch import BrokenParcel, Parcel, pack
 from raylab.remote.reach import out_of_reach
 from raylab.remote.submit import (
+    Job,
     Skipping,
     exit_code,
     head_results,
@@ -83,6 +84,48 @@ def test_results_that_come_from_elsewhere_are_never_replaced(tmp_path: Path) -> 
 
 def test_the_same_local_folder_is_the_same_folder_on_the_head() -> None:
     assert head_results("aug", "/a") == head_results("aug", "/a") != head_results("aug", "/b")
+
+
+class Cluster:
+    """The jobs of a cluster that starts them and says no more."""
+
+    def __init__(self) -> None:
+        self.jobs: list[JobDetails] = []
+
+    def __call__(self, address: str, headers: dict[str, str]) -> "Cluster":
+        return self
+
+    def list_jobs(self) -> list[JobDetails]:
+        return self.jobs
+
+    def submit_job(self, entrypoint: str, metadata: dict[str, str], **given: object) -> str:
+        job = JobDetails(
+            type=JobType.SUBMISSION,
+            submission_id=f"job{len(self.jobs)}",
+            entrypoint=entrypoint,
+            status=JobStatus.RUNNING,
+            metadata=metadata,
+        )
+        self.jobs.append(job)
+        return str(job.submission_id)
+
+
+def test_a_job_is_found_again_from_another_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def follow(job: Job, hear: object) -> None:
+        raise KeyboardInterrupt
+
+    cluster, told = Cluster(), list[str]()
+    monkeypatch.setattr("raylab.remote.submit.JobSubmissionClient", cluster)
+    monkeypatch.setattr(Job, "follow", follow)
+    sweep, place = SweepConfig(name="x", data="toy"), str(tmp_path / "results")
+    for host in ("laptop.home", "laptop.office"):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        with pytest.raises(KeyboardInterrupt):
+            submit_sweep(sweep, place, "http://head:8265", tell=told.append)
+    assert len(cluster.jobs) == 1
+    assert "job job0 runs already; following it\n" in told
 
 
 def test_a_parcel_arrives_as_it_was_sent_however_the_log_is_cut(tmp_path: Path) -> None:

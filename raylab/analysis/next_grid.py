@@ -75,7 +75,7 @@ def next_grid(
         partial for partial in draft.grid.get("exclude", []) if set(partial) <= set(draft.asked())
     ]
     findings = Findings("next.yaml")
-    sweep = read_sections(copy.deepcopy(draft.grid), Path("next.yaml"), findings)
+    sweep = read_sections(copy.deepcopy(draft.grid), Path(), findings)
     contradictions(sweep, findings)
     findings.refuse_if_any()
     num = count_trials(sweep)

@@ -86,7 +86,7 @@ def read_any(
         return read_grid(Path(grid), overrides=settings, data=data)
     with as_file(grid) as path:
         try:
-            return read_grid(path, overrides=settings, data=data or grid.get("data"))
+            return read_grid(path, overrides=settings, data=data, base=Path.cwd())
         except Refused as refused:  # nobody knows the file
             problems = [
                 Problem(p.place.replace(str(path), "grid"), p.text) for p in refused.problems

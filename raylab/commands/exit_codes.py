@@ -9,7 +9,10 @@ from typing import Any, NoReturn
 
 import typer
 
-from raylab.errors import RaylabError
+from raylab.errors import RaylabError, Refused
+
+# Of Python's own modules, those that what runs trials imports and Windows lacks.
+NOT_ON_WINDOWS = {"fcntl", "resource"}
 
 
 @contextmanager
@@ -23,6 +26,11 @@ def exit_codes() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        if error.name not in NOT_ON_WINDOWS:
+            raise
+        typer.echo("trials run on Linux and macOS; on Windows use raylab inside WSL", err=True)
+        sys.exit(Refused.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

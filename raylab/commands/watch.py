@@ -22,7 +22,8 @@ def watch(
         bool, typer.Option("--json", help="The sweep as it stands, once, as JSON.")
     ] = False,
 ) -> None:
-    """Show a sweep that runs in another terminal or on a cluster, until it ends.
+    """Show a sweep that runs in another terminal or on a cluster, until it ends. One that has ended
+    is given half a minute to go on.
 
     raylab watch results/aug
     """

@@ -57,6 +57,7 @@ def read_levers(given: Any, findings: Findings) -> tuple[dict[str, Any], ...]:
         findings.add(("levers",), f"{shown(given)} {text}")
         return ()
     levers: list[dict[str, Any]] = []
+    meanings: list[dict[str, Any]] = []
     for index, lever in enumerate(given):
         where: Path = ("levers", index)
         if not isinstance(lever, dict) or not lever:
@@ -67,9 +68,11 @@ def read_levers(given: Any, findings: Findings) -> tuple[dict[str, Any], ...]:
         bad = [check_value((*where, key), key, lever[key], findings) for key in known]
         if len(known) < len(lever) or any(bad):
             continue  # half a change would be another one
-        if lever in levers:
+        meaning = {key: _meaning(key, value) for key, value in lever.items()}
+        if meaning in meanings:
             findings.add(where, "stands twice")
             continue
+        meanings.append(meaning)
         levers.append(dict(lever))
     return tuple(levers)
 
@@ -170,7 +173,8 @@ def _group(where: Path, group: dict[str, Any], findings: Findings) -> dict[str, 
         return {}
     if len(columns) < len(group):
         return {}
-    rows = list(zip(*columns.values(), strict=True))
+    meanings = [[_meaning(key, value) for value in column] for key, column in columns.items()]
+    rows = list(zip(*meanings, strict=True))
     for index, row in enumerate(rows):
         if row in rows[:index]:
             findings.add(where, f"row {index + 1} stands twice")

@@ -114,12 +114,16 @@ def _repeated_axes(sweep: SweepConfig, findings: Findings) -> None:
 
 
 def _overruled_options(sweep: SweepConfig, findings: Findings) -> None:
-    """`--set trial.lr=1` does nothing where lr is an axis: better said than swallowed."""
+    """`--set trial.lr=1` does nothing where lr is an axis, nor does `--set trial.split.test=0.2`
+    where split is one: better said than swallowed.
+    """
     axes = dict(_axis_places(sweep))
     for path in findings.places:
         key = ".".join(map(str, path[1:]))
-        if path[0] == "trial" and key in axes:
-            findings.add(path, f"{key} is an axis of this grid; set axes.{key} instead")
+        axis = key if key in axes else root(key)
+        if path[0] == "trial" and axis in axes:
+            where = ".".join(map(str, axes[axis]))
+            findings.add(path, f"{axis} is an axis of this grid; set {where} instead")
 
 
 def _idle_fields(sweep: SweepConfig, findings: Findings) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import math
 import random
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -60,17 +60,18 @@ def count_trials(sweep: SweepConfig) -> int:
     """How many trials the sweep asks for; nothing is built unless `exclude` has to be asked."""
     if sweep.search.kind == "pbt":
         return (sweep.search.population or 0) * (sweep.search.generations or 0)
-    if sweep.search.num_trials is not None:
-        if not fold_axes(sweep):
-            return sweep.search.num_trials * num_replicas(sweep)
-        draws = (sample(sweep, i) for i in range(sweep.search.num_trials))
-        return sum(num_replicas(sweep, draw) for draw in draws)
+    if sweep.search.kind == "optuna":
+        return (sweep.search.num_trials or 0) * num_replicas(sweep)
+    if sweep.search.kind == "random":
+        parts_replicas = any({"seed", "split.fold"} & partial.keys() for partial in sweep.exclude)
+        if parts_replicas or fold_axes(sweep):
+            return sum(1 for _ in _runs(sweep, draws(sweep)))
+        return count_draws(sweep) * num_replicas(sweep)
     if not sweep.exclude:
         return num_product(sweep)
-    is_excluded, part = exclusion(sweep), decisive(sweep)
-    runs = (run for point in assignments(part) for run in replicas(part, point))
+    part = decisive(sweep)
     times = num_points(sweep) // num_points(part)  # each point of the part stands equally often
-    return times * sum(not is_excluded(point, seed) for point, seed in runs)
+    return times * sum(1 for _ in _runs(part, assignments(part)))
 
 
 def num_product(sweep: SweepConfig) -> int:
@@ -130,20 +131,54 @@ def builder(sweep: SweepConfig, finish: Finish | None = None) -> ConfigBuilder:
 
 
 def expand(sweep: SweepConfig, finish: Finish | None = None) -> Iterator[TrialConfig]:
-    """The trials of a grid search, each finished, seeds and folds innermost."""
-    is_excluded, build = exclusion(sweep), builder(sweep, finish)
-    for point in assignments(sweep):
+    """The trials of a grid or random search, each finished, seeds and folds innermost."""
+    build = builder(sweep, finish)
+    points = draws(sweep) if sweep.search.kind == "random" else assignments(sweep)
+    return itertools.starmap(build, _runs(sweep, points))
+
+
+def _runs(sweep: SweepConfig, points: Iterable[Assignment]) -> Iterator[tuple[Assignment, int]]:
+    """The (point, seed) pairs that are run of these points: all that are not left out."""
+    is_excluded = exclusion(sweep)
+    for point in points:
         for each, seed in replicas(sweep, point):
             if not is_excluded(each, seed):
-                yield build(each, seed)
+                yield each, seed
+
+
+def draws(sweep: SweepConfig) -> Iterator[Assignment]:
+    """The points of a random search, each once; fewer than it asks for where no more are found."""
+    known: set[Hashable] = set()
+    for i in range(sweep.search.num_trials or 0):
+        drawn = _new_draw(sweep, i, known) if known else sample(sweep, i)
+        if drawn is None:
+            return
+        known.add(memo_of(drawn, drawn))
+        yield drawn
+
+
+def count_draws(sweep: SweepConfig) -> int:
+    """How many points a random search has; nothing is drawn where a range never runs out."""
+    axes = [axis for axis in sweep.axes.values() if isinstance(axis, Distribution)]
+    if any(axis.kind != "randint" for axis in axes):
+        return sweep.search.num_trials or 0
+    return sum(1 for _ in draws(sweep))
 
 
 def sample(sweep: SweepConfig, i: int) -> Assignment:
     """The i-th draw of random search: always the same for one sweep and i.
 
     Each axis has its own stream, so that adding an axis leaves the other values as they were.
-    Draws that are excluded, or whose fields disagree, are drawn again.
+    Draws that are excluded with every seed and fold, or whose fields disagree, are drawn again.
     """
+    drawn = _new_draw(sweep, i, frozenset())
+    if drawn is None:
+        raise CannotFinish(f"no allowed config in {MAX_DRAWS} draws; loosen exclude or the axes")
+    return drawn
+
+
+def _new_draw(sweep: SweepConfig, i: int, known: Container[Hashable]) -> Assignment | None:
+    """The i-th draw that is allowed and not `known`; None where none is found."""
     is_excluded = exclusion(sweep)
     for attempt in range(MAX_DRAWS):
         drawn: Assignment = {}
@@ -153,30 +188,49 @@ def sample(sweep: SweepConfig, i: int) -> Assignment:
             rows = list(zip(*group.values(), strict=True))
             stream = random.Random(f"{' '.join(group)} {i} {attempt}")
             drawn.update(zip(group, stream.choice(rows), strict=True))
-        if any(is_excluded(point, seed) for point, seed in replicas(sweep, drawn)):
+        if memo_of(drawn, drawn) in known:
+            continue
+        if all(itertools.starmap(is_excluded, replicas(sweep, drawn))):
             continue
         if _agrees(sweep, drawn):
             return drawn
-    raise CannotFinish(f"no allowed config in {MAX_DRAWS} draws; loosen exclude or the axes")
+    return None
 
 
-def exclusion(sweep: SweepConfig) -> Callable[[Mapping[str, Any], int], bool]:
-    """A test whether a point with a seed is left out, remembered per relevant part of the point."""
+def exclusion(sweep: SweepConfig) -> Callable[[Mapping[str, Any], int], tuple[int, ...]]:
+    """By which of `exclude`, if any, a point with a seed is left out, remembered per relevant part
+    of the point.
+    """
     if not sweep.exclude:
-        return lambda point, seed: False
+        return lambda point, seed: ()
     partials = [{key: coerce(key, v) for key, v in p.items()} for p in sweep.exclude]
     relevant = _excluding(sweep) | CROSS_CHECKED
     keys = [key for key in _settable(sweep) if root(key) in relevant]
-    known: dict[tuple[Hashable, int], bool] = {}
+    known: dict[tuple[Hashable, int], tuple[int, ...]] = {}
 
-    def is_excluded(point: Mapping[str, Any], seed: int) -> bool:
+    def excluded_by(point: Mapping[str, Any], seed: int) -> tuple[int, ...]:
         memo = memo_of(point, keys), seed if "seed" in relevant else 0
         if memo not in known:
             part = {key: point[key] for key in keys if key in point}
-            known[memo] = any(_matches(sweep, part, seed, partial) for partial in partials)
+            known[memo] = _matching(sweep, part, seed, partials)
         return known[memo]
 
-    return is_excluded
+    return excluded_by
+
+
+def idle_exclusions(sweep: SweepConfig) -> list[int]:
+    """Which of `exclude` leave nothing out; none where that hangs on what a range gives."""
+    part = decisive(sweep)
+    idle = set(range(len(sweep.exclude)))
+    if not idle or any(isinstance(axis, Distribution) for axis in part.axes.values()):
+        return []
+    excluded_by = exclusion(part)
+    for point in assignments(part):
+        for run in replicas(part, point):
+            idle -= set(excluded_by(*run))
+        if not idle:
+            break
+    return sorted(idle)
 
 
 def _excluding(sweep: SweepConfig) -> set[str]:
@@ -226,15 +280,25 @@ def _agrees(sweep: SweepConfig, point: Mapping[str, Any]) -> bool:
     return disagreement(sweep, point) is None
 
 
-def _matches(
-    sweep: SweepConfig, point: Mapping[str, Any], seed: int, partial: Mapping[str, Any]
-) -> bool:
-    try:
+def _matching(
+    sweep: SweepConfig,
+    point: Mapping[str, Any],
+    seed: int,
+    partials: Sequence[Mapping[str, Any]],
+) -> tuple[int, ...]:
+    """The places of the partial configs with which the point agrees."""
+    given, config = {**point, "seed": seed}, None
+    with contextlib.suppress(ValidationError):
         config = config_from(sweep, point, seed)
-    except ValidationError:  # it does not fit together: compare what was given
-        given = {**point, "seed": seed}
-        return all(key in given and coerce(key, given[key]) == partial[key] for key in partial)
-    return all(value_at(config, key) == value for key, value in partial.items())
+
+    def agrees(key: str, value: Any) -> bool:
+        if config is not None:
+            return bool(value_at(config, key) == value)
+        # It does not fit together: compare what was given.
+        return key in given and bool(coerce(key, given[key]) == value)
+
+    found = enumerate(partials)
+    return tuple(i for i, partial in found if all(itertools.starmap(agrees, partial.items())))
 
 
 def _values(axis: tuple[Any, ...] | Distribution) -> tuple[Any, ...]:

@@ -20,11 +20,18 @@ MAX_BYTES = 4 * 2**20
 _URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def read_grid(path: Path, *, overrides: Sequence[str] = (), data: str | None = None) -> SweepConfig:
+def read_grid(
+    path: Path,
+    *,
+    overrides: Sequence[str] = (),
+    data: str | None = None,
+    base: Path | None = None,
+) -> SweepConfig:
     """Read and check the whole grid; raises Refused with every problem found.
 
     `overrides` are `key=value` texts; `data` replaces the grid's and is relative to where the
-    command runs, while a path in the file is relative to the file.
+    command runs, while a path in the file is relative to `base`, which is the file's folder unless
+    given.
     """
     findings = Findings(str(path))
     marked = _parsed(path, findings)
@@ -35,8 +42,9 @@ def read_grid(path: Path, *, overrides: Sequence[str] = (), data: str | None = N
     for place, text in problems:
         findings.problems.append(Problem(place, text))
     _check_keys(grid, findings)
-    located = _locate(grid, data, path, findings)
-    sweep = read_sections({**grid, "data": located}, path, findings)
+    base = base or path.parent
+    located = _locate(grid, data, base, findings)
+    sweep = read_sections({"name": path.stem, **grid, "data": located}, base, findings)
     contradictions(sweep, findings)
     findings.refuse_if_any()
     return sweep
@@ -83,9 +91,9 @@ def _check_keys(grid: dict[str, Any], findings: Findings) -> None:
         del grid[key]  # `zip:` with nothing behind it is as good as left out
 
 
-def _locate(grid: dict[str, Any], data: str | None, path: Path, findings: Findings) -> str:
+def _locate(grid: dict[str, Any], data: str | None, base: Path, findings: Findings) -> str:
     """The source as `toy`, URI or absolute path; a path that is not there is a problem."""
-    given, base = grid.get("data"), path.parent
+    given = grid.get("data")
     if data is not None:
         given, base = data, Path.cwd()
         findings.places[("data",)] = "--data"

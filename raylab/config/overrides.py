@@ -51,6 +51,8 @@ def _path(key: str, keys: Sequence[str], trial_keys: Sequence[str]) -> Path:
 
 
 def _put(grid: dict[str, Any], path: Path, value: Any) -> None:
+    if path[:2] == ("zip", 0) and isinstance(grid.get("zip"), dict):
+        grid["zip"] = [grid["zip"]]  # a single group may stand without its dash
     target: Any = grid
     for depth, step in enumerate(path[:-1]):
         target = _below(target, step, ".".join(map(str, path[: depth + 1])))
@@ -61,11 +63,12 @@ def _put(grid: dict[str, Any], path: Path, value: Any) -> None:
         target[last] = value
     elif isinstance(last, int):
         raise ValueError(f"no list to count in for {last}")
-    elif value is None:
-        target.pop(last, None)
     else:
-        target[last] = value
-        _drop_dotted(target, path)
+        _drop_dotted(grid, path)
+        if value is None:
+            target.pop(last, None)
+        else:
+            target[last] = value
 
 
 def _below(target: Any, step: str | int, shown: str) -> Any:
@@ -86,8 +89,11 @@ def _below(target: Any, step: str | int, shown: str) -> Any:
     return found
 
 
-def _drop_dotted(target: dict[Any, Any], path: Path) -> None:
-    """A whole `trial.split` set here also replaces `split.train` that the file wrote dotted."""
-    if path[0] == "trial" and len(path) == 2:
-        for key in [key for key in target if str(key).startswith(f"{path[1]}.")]:
-            del target[key]
+def _drop_dotted(grid: dict[str, Any], path: Path) -> None:
+    """What is set at `trial.split.test` replaces a `split.test` that the file wrote dotted, and a
+    whole `trial.split` every `split.…`.
+    """
+    if path[0] == "trial" and len(path) > 1:
+        name = ".".join(map(str, path[1:]))
+        for key in [key for key in grid["trial"] if f"{key}.".startswith(f"{name}.")]:
+            del grid["trial"][key]

@@ -1,5 +1,6 @@
 """From a grid's raw sections to a SweepConfig: each value checked on its own, bad ones left out."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -29,24 +30,27 @@ _NAME = re.compile(r"^[\w][\w .-]{0,99}$")
 Section = TypeVar("Section", bound=Value)
 
 
-def read_sections(grid: dict[str, Any], path: Path, findings: Findings) -> SweepConfig:
-    """Everything in the grid that is sound; what is not is noted in `findings`."""
+def read_sections(grid: dict[str, Any], base: Path, findings: Findings) -> SweepConfig:
+    """Everything in the grid that is sound; what is not is noted in `findings`. Relative files lie
+    below `base`.
+    """
     return SweepConfig(
-        name=_name(grid.get("name", path.stem), findings),
+        name=_name(grid.get("name", "sweep"), findings),
         data=grid["data"],
-        trial=_trial(grid.get("trial", {}), path, findings),
-        axes=_axes_with_files(read_axes(grid.get("axes", {}), findings), path, findings),
+        trial=_trial(grid.get("trial", {}), base, findings),
+        axes=_axes_with_files(read_axes(grid.get("axes", {}), findings), base, findings),
         zip=tuple(
-            _axes_with_files(group, path, findings)
+            _axes_with_files(group, base, findings)
             for group in read_zip(grid.get("zip", []), findings)
         ),
-        levers=tuple(
-            {key: _file(("levers", i, key), key, v, path, findings) for key, v in lever.items()}
-            for i, lever in enumerate(read_levers(grid.get("levers", []), findings))
+        levers=_each_with_files(
+            "levers", read_levers(grid.get("levers", []), findings), base, findings
         ),
-        exclude=read_exclude(grid.get("exclude", []), findings),
+        exclude=_each_with_files(
+            "exclude", read_exclude(grid.get("exclude", []), findings), base, findings
+        ),
         seeds=_seeds(grid, findings),
-        search=_search(grid.get("search", "grid"), path, findings),
+        search=_search(grid.get("search", "grid"), base, findings),
         scheduler=_kind(Scheduler, "scheduler", grid.get("scheduler", "none"), findings),
         metric=_metric(grid.get("metric", "val_accuracy"), findings),
         budget=_section(Budget, ("budget",), grid.get("budget", {}), findings),
@@ -64,7 +68,7 @@ def _name(given: Any, findings: Findings) -> str:
     return "sweep"
 
 
-def _trial(given: Any, path: Path, findings: Findings) -> dict[str, Any]:
+def _trial(given: Any, base: Path, findings: Findings) -> dict[str, Any]:
     if not isinstance(given, dict):
         findings.add(("trial",), f"{shown(given)} is not a mapping of trial fields")
         return {}
@@ -75,32 +79,50 @@ def _trial(given: Any, path: Path, findings: Findings) -> dict[str, Any]:
             unknown_field(where, key, findings)
         elif "." in key and root(key) in given and not isinstance(given[root(key)], dict | str):
             findings.add(where, f"{root(key)} stands in trial too; write one of both")
+        elif "." in key and key in _nested(root(key), given.get(root(key))):
+            findings.add(where, f"stands inside {root(key)} too; write one of both")
         elif not check_value(where, key, value, findings):
-            sound[key] = _file(where, key, value, path, findings)
+            sound[key] = _file(where, key, value, base, findings)
     sound.pop("seed", None)
     return without_dots(sound)
 
 
-def _axes_with_files(axes: dict[str, Any], path: Path, findings: Findings) -> dict[str, Any]:
+def _nested(field: str, given: Any) -> list[str]:
+    """The dotted names that a whole field sets: `augment.preset` of `light`."""
+    names = given if isinstance(given, dict) else ["preset"] if isinstance(given, str) else []
+    return [f"{field}.{name}" for name in names]
+
+
+def _axes_with_files(axes: dict[str, Any], base: Path, findings: Findings) -> dict[str, Any]:
     """The axes, those of files with whole paths."""
     return {
-        key: tuple(_file(("axes", key), key, value, path, findings) for value in axis)
+        key: tuple(_file(("axes", key), key, value, base, findings) for value in axis)
         if isinstance(axis, tuple)
         else axis
         for key, axis in axes.items()
     }
 
 
+def _each_with_files(
+    section: str, partials: tuple[dict[str, Any], ...], base: Path, findings: Findings
+) -> tuple[dict[str, Any], ...]:
+    """The section's partial configs, files with whole paths."""
+    return tuple(
+        {key: _file((section, i, key), key, value, base, findings) for key, value in part.items()}
+        for i, part in enumerate(partials)
+    )
+
+
 def _file(
-    where: tuple[str | int, ...], key: str, value: Any, path: Path, findings: Findings
+    where: tuple[str | int, ...], key: str, value: Any, base: Path, findings: Findings
 ) -> Any:
-    """A file's path, relative to the grid as given, made whole; every other value as it is."""
+    """A file's path, relative to `base` as given, made whole; every other value as it is."""
     if key not in FILES or not isinstance(value, str) or not value:
         return value
     given = value
     is_trial = key == "pretrained" and parent_of(value) is not None
     if not is_trial and not value.startswith(PACKAGE):
-        value = str((path.parent / Path(value).expanduser()).absolute())
+        value = os.path.abspath(base / Path(value).expanduser())
     try:
         if is_trial:  # whose weights are looked for when they are needed
             check_trial(value)
@@ -134,7 +156,7 @@ def _seeds(grid: dict[str, Any], findings: Findings) -> tuple[int, ...]:
     return tuple(sound) or (0,)
 
 
-def _search(given: Any, path: Path, findings: Findings) -> Search:
+def _search(given: Any, base: Path, findings: Findings) -> Search:
     """The search, what it starts from with its whole path."""
     search = _kind(Search, "search", given, findings)
     for option in sorted(search.model_fields_set - {"kind", "warm_start"}):
@@ -149,7 +171,7 @@ def _search(given: Any, path: Path, findings: Findings) -> Search:
             ("search", search.kind, "warm_start"), "only optuna learns from earlier trials"
         )
     if "://" not in start:
-        start = str((path.parent / Path(start).expanduser()).absolute())
+        start = os.path.abspath(base / Path(start).expanduser())
         if not Path(start).is_dir():
             text = f"no results directory {search.warm_start!r} (looked at {start})"
             findings.add(("search", search.kind, "warm_start"), text)

@@ -56,7 +56,8 @@ class Search(Value):
 
     kind: Literal["grid", "random", "optuna", "pbt"] = "grid"
     num_trials: Annotated[StrictInt, Field(ge=1)] | None = None
-    """Of `random` and `optuna`. Each drawn config is run with every seed."""
+    """Of `random` and `optuna`. Each drawn config is run with every seed and fold that `exclude`
+    does not leave out. `random` draws no config twice, and ends early where there are no more."""
     warm_start: StrictStr | None = None
     """Of `optuna`: the results of an earlier sweep, an absolute path or a URI; what its configs
     came to is known before the first draw, as far as these axes allow them."""

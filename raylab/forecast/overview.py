@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from itertools import cycle, islice
 from typing import Any
 
+from raylab.config.sweep import Resources
 from raylab.config.trial import TrialConfig
 from raylab.forecast.estimate import Estimate, Measured, estimate, local_slots
 from raylab.forecast.measured import measured_trials
@@ -136,13 +137,14 @@ def time_of(
         measured = measured_trials((question.results, *question.reuse), resources.workers)
     if measured is None:
         return {"unknown": "unknown: nothing was measured yet; --probe trains a few steps"}
-    slots = question.slots or local_slots(resources, len(gpus()))
+    num_gpus = len(gpus())
+    slots = question.slots or local_slots(resources, num_gpus)
     if not slots:
         return {"unknown": "unknown: not one trial fits here; --slots says how many run at once"}
     foreseen = estimate(plan, waiting(plan, num_waiting, done), measured, slots, prepare)
     if isinstance(foreseen, list):
         return {"unknown": unmeasured(foreseen)}
-    return estimate_json(plan, foreseen)
+    return estimate_json(plan, foreseen, num_gpus)
 
 
 def unmeasured(workloads: list[Workload]) -> str:
@@ -152,7 +154,7 @@ def unmeasured(workloads: list[Workload]) -> str:
     return f"unknown: never measured: {'; '.join(names[:3])}{more}; --probe trains a few steps"
 
 
-def estimate_json(plan: Plan, foreseen: Estimate) -> dict[str, Any]:
+def estimate_json(plan: Plan, foreseen: Estimate, num_gpus: int) -> dict[str, Any]:
     """The estimate, its cost, when it would end, and what it leaves out."""
     rate, whole = plan.sweep.resources.usd_per_hour, foreseen.whole
     ends = datetime.now().astimezone() + timedelta(seconds=whole.mid)
@@ -166,7 +168,7 @@ def estimate_json(plan: Plan, foreseen: Estimate) -> dict[str, Any]:
         "ends_at": ends.isoformat(timespec="seconds"),
         "usd": None if rate is None else whole.times(rate / 3600).as_json(),
         "asha_share": None if plan.sweep.scheduler.kind == "none" else foreseen.share.as_json(),
-        "remarks": list(limits(plan, whole)),
+        "remarks": [*limits(plan, whole), *packing(plan.sweep.resources, foreseen.slots, num_gpus)],
     }
 
 
@@ -183,3 +185,10 @@ def limits(plan: Plan, whole: Spread) -> list[str]:
     if any(config.patience for config in plan.examples()):
         found.append("patience ends trials early: this is the most it takes")
     return found
+
+
+def packing(resources: Resources, slots: int, num_gpus: int) -> list[str]:
+    """What `gpus: auto` may make better than was estimated."""
+    if resources.gpus != "auto" or resources.workers > 1 or slots != num_gpus:
+        return []
+    return ["gpus: auto may let trials share a GPU, as the sweep measures first: --slots N"]

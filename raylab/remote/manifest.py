@@ -1,13 +1,14 @@
 """A sweep as a Kubernetes manifest: a RayJob of KubeRay, with the cluster that runs it inside."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
 import yaml
 
 from raylab import __version__
+from raylab.config.identity import digest
 from raylab.config.sweep import SweepConfig
 from raylab.errors import Problem, Refused
 from raylab.remote.reach import out_of_reach
@@ -15,6 +16,7 @@ from raylab.storage import Folder
 from raylab.sweep.growth import WORKERS
 
 GRID_FOLDER = "/etc/raylab"
+GRID, SCRIPT = "grid.yaml", "run.sh"
 STORAGE_SECRET = "raylab-storage"
 IDLE_TIMEOUT_S = 300
 DEFAULT_IMAGE = f"raylab:{__version__}"
@@ -27,6 +29,8 @@ HEADER = """\
 #   the keys of the storage (left away where the nodes' own role may read and write it):
 #     kubectl create secret generic {secret} --from-literal=AWS_ACCESS_KEY_ID=… \\
 #       --from-literal=AWS_SECRET_ACCESS_KEY=… --from-literal=AWS_DEFAULT_REGION=…
+# A RayJob that has ended stays, and applying this again starts nothing. For another run, which
+# reuses all that is finished:  kubectl delete rayjob {name}  first.
 # KubeRay makes the cluster's token and keeps it in a Secret. The dashboard is for a port-forward:
 #   kubectl port-forward service/$(kubectl get service -o name | grep head-svc) 8265
 """
@@ -45,7 +49,8 @@ class Machines:
 
 
 def manifest(sweep: SweepConfig, results: str, machines: Machines) -> str:
-    """YAML documents: the grid as a ConfigMap, and the RayJob.
+    """YAML documents: the grid and the command as a ConfigMap, and the RayJob. Another grid, place
+    of results or cluster has another name.
 
     Raises Refused where pods could not reach the images, the weights or the results.
     """
@@ -55,28 +60,39 @@ def manifest(sweep: SweepConfig, results: str, machines: Machines) -> str:
         problems.append(Problem("results", text))
     if problems:
         raise Refused(problems, "the request", "no manifest was written")
-    name = f"raylab-{kubernetes_name(sweep.name)}"
-    grid = yaml.safe_dump(sweep.as_grid(), sort_keys=False, allow_unicode=True)
+    grid = sweep.as_grid()
+    asked = digest({"grid": grid, "results": results, "machines": asdict(machines)}, 8)
+    name = f"raylab-{kubernetes_name(sweep.name)}-{asked}"
     config_map = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": name},
-        "data": {"grid.yaml": grid},
+        "data": {
+            GRID: yaml.safe_dump(grid, sort_keys=False, allow_unicode=True),
+            SCRIPT: script(results),
+        },
     }
-    header = HEADER.format(image=machines.image, ray=version("ray"), secret=STORAGE_SECRET)
-    documents = [config_map, ray_job(name, results, machines)]
+    header = HEADER.format(
+        name=name, image=machines.image, ray=version("ray"), secret=STORAGE_SECRET
+    )
+    documents = [config_map, ray_job(name, machines)]
     return header + yaml.dump_all(documents, Dumper=Plain, sort_keys=False, allow_unicode=True)
 
 
-def ray_job(name: str, results: str, machines: Machines) -> dict[str, Any]:
+def script(results: str) -> str:
+    """What the head runs: an entrypoint itself is read by two shells, quotes and `&` with it."""
+    command = ["raylab", "sweep", f"{GRID_FOLDER}/{GRID}", "--address", "auto"]
+    return f"exec {shlex.join([*command, '--results', results])}\n"
+
+
+def ray_job(name: str, machines: Machines) -> dict[str, Any]:
     """One run of the sweep. Tried again once on a new cluster, where it goes on."""
-    entrypoint = ["raylab", "sweep", f"{GRID_FOLDER}/grid.yaml", "--address", "auto"]
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
         "metadata": {"name": name},
         "spec": {
-            "entrypoint": shlex.join([*entrypoint, "--results", results]),
+            "entrypoint": f"bash {GRID_FOLDER}/{SCRIPT}",
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": IDLE_TIMEOUT_S,
             "backoffLimit": 1,

@@ -59,7 +59,7 @@ def submit_sweep(
     results = ResultsDirectory(location)
     there = results.location
     if results.folder.is_local:
-        there = head_results(sweep.name, results.location)
+        there = results.submitted() or head_results(sweep.name, results.location)
         refuse_other_results(results, there)
     for name in RAY_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -67,6 +67,8 @@ def submit_sweep(
         client = JobSubmissionClient(address, headers=token_header())
         job = Job.start_or_find(client, sweep, there, flags, tell)
     try:
+        if results.folder.is_local:
+            results.write_submitted(there)
         with reaching(address, job.id):
             ended = job.follow(tell)
     except KeyboardInterrupt:
@@ -199,7 +201,7 @@ def refuse_other_results(results: ResultsDirectory, there: str) -> None:
 
 
 def head_results(name: str, location: str) -> str:
-    """Where a job keeps what a caller wants in a local folder: the same again for the same."""
+    """Where a job is to keep what a caller wants in a local folder: each caller has its own."""
     caller = hashlib.sha256(f"{socket.gethostname()}:{location}".encode()).hexdigest()
     return f"{HEAD_RESULTS}/{name}-{caller[:8]}"
 

@@ -195,7 +195,7 @@ def _config(grid: dict[str, Any]) -> SweepConfig | None:
     if "data" not in grid:
         return None
     findings = Findings(GRID)
-    sweep = read_sections(copy.deepcopy(grid), Path(GRID), findings)
+    sweep = read_sections(copy.deepcopy(grid), Path(), findings)
     return None if findings.problems else sweep
 
 

@@ -30,6 +30,7 @@ NEXT_GRID = "next.yaml"
 REPORT, COMPARISON = "report.html", "comparison.html"
 LOCK = "sweep.lock"
 FETCHED = "fetched.json"
+SUBMITTED = "submitted.json"
 LIVE = "live.json"
 
 # Gathering rewrites two whole tables. Done whenever they would grow by this fraction, a record is
@@ -320,6 +321,17 @@ class ResultsDirectory:
         """What `write_fetched` kept; None for results that were made here."""
         try:
             return dict(self.folder.read_json(FETCHED))
+        except FileNotFoundError:
+            return None
+
+    def write_submitted(self, there: str) -> None:
+        """Where a cluster keeps what will be copied here."""
+        self.folder.write_json(SUBMITTED, {"to": there})
+
+    def submitted(self) -> str | None:
+        """What `write_submitted` kept; None where nothing was submitted."""
+        try:
+            return str(self.folder.read_json(SUBMITTED)["to"])
         except FileNotFoundError:
             return None
 

@@ -17,6 +17,7 @@ def plan_text(found: Mapping[str, Any]) -> str:
         f"{found['name']}: {found['trials']:,} trials, {found['done']:,} already done",
         *(f"done      {n:,} more in {place}" for place, n in found["elsewhere"].items()),
         f"axes      {', '.join(found['fields']) or 'none'}",
+        *(f"note      {line}" for line in found["notes"]),
         *([f"folds     {folds} for each config and seed (split.fold)"] if folds else []),
         f"images    {found['images']:,} ({classes})",
         *(f"          {line}" for line in found["remarks"]),

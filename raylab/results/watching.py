@@ -17,19 +17,21 @@ LOCAL_S, REMOTE_S = 1.0, 10.0
 def snapshots(
     results: ResultsDirectory, sleep: Callable[[float], object] = time.sleep
 ) -> Iterator[Snapshot]:
-    """Every new snapshot until the sweep has ended.
+    """Every new snapshot until the sweep has ended. An end that comes first is that of an earlier
+    run, and so is given BEGIN_S for another run to begin.
 
     Refused where no sweep was ever seen, CannotFinish where one stopped without a word.
     """
     pause_s = LOCAL_S if results.folder.is_local else REMOTE_S
-    silent_s, last = 0.0, None
+    silent_s, last, was_alive = 0.0, None, False
     while True:
         snapshot = results.live()
         if snapshot is not None and snapshot != last:
             silent_s, last = 0.0, snapshot
             yield snapshot
-            if snapshot.state == "ended":
-                return
+            was_alive = was_alive or snapshot.state != "ended"
+        if last is not None and last.state == "ended" and (was_alive or silent_s >= BEGIN_S):
+            return
         if last is None and silent_s >= BEGIN_S:
             text = "no sweep was seen here; give the results directory of one that runs"
             raise Refused([Problem(results.location, text)], "the request", "nothing to watch")

@@ -7,16 +7,14 @@ from functools import cache, cached_property, partial
 from itertools import islice, product, starmap
 from typing import Any
 
-from raylab.config.builder import Finish
 from raylab.config.differences import Differences
 from raylab.config.expand import (
-    builder,
     config_from,
+    count_draws,
     count_trials,
     expand,
     fixed_axes,
-    replicas,
-    sample,
+    idle_exclusions,
     split_choices,
     swept,
 )
@@ -93,10 +91,8 @@ class Plan:
         a population the generations that the records of `done` (by trial_id) decide.
         """
         kind = self.sweep.search.kind
-        if kind == "grid":
+        if kind in ("grid", "random"):
             found = expand(self.sweep, self.finish)
-        elif kind == "random":
-            found = random_configs(self.sweep, self.finish)
         elif kind == "pbt":
             found = self.population(done or {}).configs()
         else:
@@ -263,6 +259,7 @@ class Plan:
             "to_run": self.num_trials - done,
             "fields": list(self.fields),
             "folds": sorted({split.folds for split in self.splits if split.folds}),
+            "notes": list(notes(self.sweep)),
             "remarks": remarks(self.source.table, self.splits),
             "images": self.source.table.num_rows,
             "classes": dict(sorted(Counter(self.source.table["label"].to_pylist()).items())),
@@ -293,6 +290,15 @@ def planned_digest(field: str, file: str, meant: str) -> str:
         text = f"{file} has the digest {found}, not {meant}: its content has changed"
         raise Refused([Problem(f"{field}_digest", text)], subject)
     return found
+
+
+def notes(sweep: SweepConfig) -> Iterator[str]:
+    """What a grid asks for in vain."""
+    for place in idle_exclusions(sweep):
+        yield f"exclude[{place}] leaves nothing out: no trial agrees with all of it"
+    wanted = sweep.search.num_trials
+    if sweep.search.kind == "random" and wanted and (found := count_draws(sweep)) < wanted:
+        yield f"num_trials {wanted}: only {found} different configs were found in these axes"
 
 
 def reusable_records(sweep: SweepConfig, results: ResultsDirectory) -> dict[str, Record]:
@@ -327,14 +333,6 @@ def moved_fields(sweep: SweepConfig) -> tuple[str, ...]:
 def fixed(axis: tuple[Any, ...] | Distribution) -> bool:
     """Whether there is nothing to choose from."""
     return isinstance(axis, tuple) and len(axis) == 1
-
-
-def random_configs(sweep: SweepConfig, finish: Finish) -> Iterator[TrialConfig]:
-    """The draws of a random search, each with every seed and fold."""
-    build = builder(sweep, finish)
-    for index in range(sweep.search.num_trials or 0):
-        for point, seed in replicas(sweep, sample(sweep, index)):
-            yield build(point, seed)
 
 
 def first_assignment(sweep: SweepConfig) -> dict[str, Any]:
