@@ -104,8 +104,7 @@ def test_what_was_stopped_early_is_not_compared_and_it_is_said(tmp_path: Path) -
     place = write(tmp_path / "aug", [0.65, 0.64, 0.63], 2)
     results = ResultsDirectory(place)
     first, second, third = (
-        [r for r in results.records() if r.config["lr"] == lr]
-        for lr in (0.001, 0.002, 0.003)
+        [r for r in results.records() if r.config["lr"] == lr] for lr in (0.001, 0.002, 0.003)
     )
     for record in (*third, second[1]):
         results.add(replace(record, status="pruned"))

@@ -17,7 +17,8 @@ from raylab.forecast.overview import Question, overview
 from raylab.images.source import Source, scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.outline import plan_text
-from raylab.sweep.plan import Plan
+from raylab.results.record import record_from
+from raylab.sweep.plan import Plan, on_their_splits
 
 
 @pytest.fixture
@@ -171,3 +172,18 @@ def test_a_search_names_its_trials_by_fields_that_a_leaderboard_has(tmp_path: Pa
     assert "augment=rotate_deg=" in short_name(
         TrialConfig(augment={"rotate_deg": 3.0}).flat(), plan.fields
     )
+
+
+def test_a_record_stands_only_for_the_split_that_it_was_made_with() -> None:
+    """Files that were renamed may change the groups that a pattern finds, and no fingerprint."""
+    by_pattern = {"group_pattern": "S[0-9]+", "train": 0.7}
+    records = {
+        name: record_from(TrialConfig(split=split), "data", made_with, [], "complete")
+        for name, split, made_with in (
+            ("as before", by_pattern, "now"),
+            ("otherwise", by_pattern, "then"),
+            ("without a pattern", {}, "then"),
+        )
+    }
+    kept = on_their_splits(records, lambda split: {"S[0-9]+": "now"}[split.group_pattern])
+    assert set(kept) == {"as before", "without a pattern"}

@@ -33,12 +33,7 @@ def fit_findings(evidence: Evidence, ceiling: float = 1.0) -> list[Finding]:
     if pd.isna(train):
         return []
     if _is_mixed(best.iloc[0]):
-        sentence = (
-            f"Whether the best config fits cannot be told: it learns from mixed images, and is "
-            f"right on {points(train)} % of those, {points(val)} % of the validation images."
-        )
-        numbers = {"train_accuracy": train, "val_accuracy": val}
-        return [Finding("fit", sentence, numbers, "note", "high")]
+        return [_untold_fit(float(train), float(val))]
     gap = float(train - val)
     curve = _mean_curve(evidence)
     loss_rise = float(curve["val_loss"].iloc[-1] / curve["val_loss"].min())
@@ -73,6 +68,15 @@ def fit_findings(evidence: Evidence, ceiling: float = 1.0) -> list[Finding]:
         "has_learned": has_learned,
     }
     return [Finding("fit", sentence, numbers, severity, "medium")]
+
+
+def _untold_fit(train: float, val: float) -> Finding:
+    sentence = (
+        f"Whether the best config fits cannot be told: it learns from mixed images, and is right "
+        f"on {points(train)} % of those, {points(val)} % of the validation images."
+    )
+    numbers = {"train_accuracy": train, "val_accuracy": val}
+    return Finding("fit", sentence, numbers, "note", "high")
 
 
 def _is_mixed(trial: "pd.Series[Any]") -> bool:

@@ -309,6 +309,23 @@ def reusable_records(sweep: SweepConfig, results: ResultsDirectory) -> dict[str,
     return {r.trial_id: r.brief for r in results.each_record() if stands(r, sweep)}
 
 
+def on_their_splits(
+    records: Mapping[str, Record], fingerprint: Callable[[SplitConfig], str]
+) -> dict[str, Record]:
+    """Those whose trials would find the same images on each side today; `fingerprint`: of a split.
+
+    A pattern finds groups in file names, which are in no fingerprint of the data.
+    """
+
+    def stays(record: Record) -> bool:
+        if not record.config["split.group_pattern"]:
+            return True
+        fields = {k.removeprefix("split."): v for k, v in record.config.items() if "split." in k}
+        return record.split_fingerprint == fingerprint(SplitConfig.model_validate(fields))
+
+    return {name: record for name, record in records.items() if stays(record)}
+
+
 def stands(record: Record, sweep: SweepConfig) -> bool:
     """Whether running the trial in this sweep would give this record."""
     if record.status == "failed":

@@ -36,7 +36,7 @@ from raylab.sweep.failures import survive_memory_kills
 from raylab.sweep.lock import Hold, held
 from raylab.sweep.packing import heaviest, packed_slot, probe, sentence, wants_probe
 from raylab.sweep.parents import missing_weights, named_parents, refuse_strangers
-from raylab.sweep.plan import Plan, reusable_records
+from raylab.sweep.plan import Plan, on_their_splits, reusable_records
 from raylab.sweep.prior import earlier_points
 from raylab.sweep.queue import (
     ListProposer,
@@ -294,7 +294,7 @@ class Sweeping:
         """Earlier records that stand for trials of this sweep."""
         if self.options.fresh:
             return {}
-        known = reusable_records(self.sweep, self.results)
+        known = on_their_splits(reusable_records(self.sweep, self.results), self.write_split)
         if not self.options.retry_failed:
             return known
         again = self.plan.to_retry(known)

@@ -30,6 +30,7 @@ import torch
 from ray.train import WorkerGroupError
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from raylab.config.identity import digest
 from raylab.config.sweep import EPOCH_METRICS, metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotWrite
@@ -314,10 +315,12 @@ class Reporter:
     @property
     def meaning(self) -> str:
         """What a state has to be of, so that it can be gone on from: another raylab, torch or timm
-        may learn otherwise, and another metric has another best epoch.
+        may learn otherwise, another metric has another best epoch, and what one split validates
+        another may have trained on.
         """
+        sides = digest([self.job["val_ids"], self.shard.train.tolist()])
         versions = f"torch {torch.__version__} timm {version('timm')}"
-        return f"raylab {code_digest()} {versions} {self.job['metric']}"
+        return f"raylab {code_digest()} {versions} {self.job['metric']} {sides}"
 
     def replay(self, rows: list[EpochRow]) -> None:
         """Report the epochs of which this driver has not heard, since another one began them, or
