@@ -143,17 +143,7 @@ def seed_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Findi
     same = [name for name in CONFIG_COLUMNS if name in complete and name != "seed"]
     spread = seed_spread(complete, same, "val_accuracy")
     if spread is None:
-        num_val = float(complete["num_val"].median()) if complete["num_val"].notna().any() else 0
-        accuracy = float(complete["val_accuracy"].max())
-        error = math.sqrt(accuracy * (1 - accuracy) / num_val) if num_val else math.nan
-        advice = "Write seeds: [0, 1, 2]."
-        if is_population(evidence.grid):
-            advice = "Run it with another first seed, and see where that population ends."
-        sentence = (
-            "No config ran with two seeds, so that luck and merit cannot be told apart; the "
-            f"validation images alone make ±{points(1.96 * error)} points. {advice}"
-        )
-        return [Finding("seeds", sentence, {"standard_error": error}, "warning", "high")]
+        return [_without_repeats(evidence, complete)]
     keys = [name for name in same if name not in REPEATS]
     families = complete.groupby(keys, dropna=False).agg(
         mean=("val_accuracy", "mean"), num_seeds=("seed", "nunique")
@@ -178,6 +168,20 @@ def seed_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Findi
     }
     severity: Severity = "warning" if close else "note"
     return [Finding("seeds", sentence, numbers, severity, "high")]
+
+
+def _without_repeats(evidence: Evidence, complete: pd.DataFrame) -> Finding:
+    num_val = float(complete["num_val"].median()) if complete["num_val"].notna().any() else 0
+    accuracy = float(complete["val_accuracy"].max())
+    error = math.sqrt(accuracy * (1 - accuracy) / num_val) if num_val else math.nan
+    advice = "Write seeds: [0, 1, 2]."
+    if is_population(evidence.grid):
+        advice = "Run it with another first seed, and see where that population ends."
+    sentence = (
+        "No config ran with two seeds, so that luck and merit cannot be told apart; the "
+        f"validation images alone make ±{points(1.96 * error)} points. {advice}"
+    )
+    return Finding("seeds", sentence, {"standard_error": error}, "warning", "high")
 
 
 def _mean_curve(evidence: Evidence) -> pd.DataFrame:
