@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from raylab.after.kept import find_kept
+from raylab.after.kept import Kept, boxes_given, find_kept
 from raylab.cli import app
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
@@ -179,3 +180,12 @@ def test_a_model_is_found_by_its_folder_or_by_enough_of_its_id(finished: Path) -
         find_kept(place, "zzz")
     with pytest.raises(Refused, match="holds no model"):
         find_kept(str(finished / "faces"))
+
+
+def test_boxes_that_a_source_gave_are_counted(tmp_path: Path) -> None:
+    results = ResultsDirectory(tmp_path)
+    place = Kept(results.checkpoint("aaa"), results)
+    assert boxes_given(place) == 0
+    results.write_images(pa.table({"image_id": ["a", "b", "c"], "face": ["given", "found", None]}))
+    assert boxes_given(place) == 1
+    assert boxes_given(Kept(place.folder, None)) == 0

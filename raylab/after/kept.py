@@ -14,6 +14,7 @@ from raylab.training.checkpoint import KeptModel
 from raylab.training.export import preprocessing
 
 MAX_LISTED = 10
+GIVEN = "given"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,17 @@ def find_kept(model: str, trial: str | None = None) -> Kept:
     else:
         text = f"no such trial{did_you_mean(trial, kept)}; kept are {listed}"
     return refuse(f"--trial {trial}", text)
+
+
+def boxes_given(place: Kept) -> int:
+    """Of how many images the source itself gave the face that the model learned from."""
+    try:
+        images = None if place.results is None else place.results.images()
+    except FileNotFoundError:
+        return 0
+    if images is None or "face" not in images.column_names:
+        return 0
+    return images["face"].to_pylist().count(GIVEN)
 
 
 def refuse(place: str, text: str) -> NoReturn:

@@ -35,13 +35,17 @@ def predict(
     with exit_codes():
         import torch
 
-        from raylab.after.kept import find_kept
+        from raylab.after.kept import boxes_given, find_kept
         from raylab.images.found import printable
         from raylab.results.answers import render_answers
         from raylab.training.checkpoint import load_model
         from raylab.training.predict import predict_files
 
-        kept = load_model(find_kept(model, trial).folder)
+        place = find_kept(model, trial)
+        kept = load_model(place.folder)
+        if kept.config.crop == "face" and (num := boxes_given(place)):
+            text = f"note: it learned from {num:,} faces that its source's boxes gave; here MTCNN"
+            typer.echo(f"{text} finds them, whose boxes may be others", err=True)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         found = predict_files(kept, images, device)
         for file, reason in found.unreadable:
