@@ -159,7 +159,7 @@ def test_where_trials_cannot_run_one_sentence_says_so(place: Path) -> None:
     )
 
     def told(verb: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-c", code, verb, "small.yaml"]
+        command = [sys.executable, "-W", "ignore", "-c", code, verb, "small.yaml"]
         return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
     refused = told("sweep")

@@ -67,8 +67,8 @@ class Tried:
 
     def epoch(self, epoch: int, **more: Any) -> None:
         """The trial reports this epoch, and more."""
-        row = dict.fromkeys(EPOCH_COLUMNS, 1.0) | {"epoch": epoch, "is_last": False}
-        self.collector.on_trial_result(1, [], self.trial, row | more)
+        row = dict.fromkeys(EPOCH_COLUMNS, 1.0) | {"precision": "float32", "is_last": False}
+        self.collector.on_trial_result(1, [], self.trial, row | {"epoch": epoch} | more)
 
     def is_tried_again_after(self, *stories: str) -> bool:
         for story in stories:

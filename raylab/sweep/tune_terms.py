@@ -35,17 +35,18 @@ class Asha(AsyncHyperBandScheduler):
 
     def recall(self, epochs: pa.Table, trials: Collection[str]) -> None:
         """Fill the rungs with what these trials, which have ended, reached in their epochs."""
-        known = {trial_id: SimpleNamespace(trial_id=trial_id) for trial_id in trials}
+        known: dict[str, Any] = {name: SimpleNamespace(trial_id=name) for name in trials}
+        tune: Any = None  # rungs ask it for nothing
         for trial in known.values():
-            self.on_trial_add(None, trial)
+            self.on_trial_add(tune, trial)
         rows = epochs.sort_by("epoch")
         columns = [rows[name].to_pylist() for name in ("trial_id", "epoch", self.metric)]
         for trial_id, epoch, value in zip(*columns, strict=True):
             if trial_id in known and value is not None:
                 result = {"epoch": epoch, self.metric: value}
-                super().on_trial_result(None, known[trial_id], result)
+                super().on_trial_result(tune, known[trial_id], result)
         for trial in known.values():
-            self.on_trial_remove(None, trial)
+            self.on_trial_remove(tune, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         decision: str = super().on_trial_result(tune_controller, trial, result)
