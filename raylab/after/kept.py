@@ -70,7 +70,8 @@ def boxes_given(place: Kept) -> int:
         return 0
     if images is None or "face" not in images.column_names:
         return 0
-    return images["face"].to_pylist().count(GIVEN)
+    faces: list[str | None] = images["face"].to_pylist()
+    return faces.count(GIVEN)
 
 
 def refuse(place: str, text: str) -> NoReturn:

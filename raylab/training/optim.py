@@ -1,6 +1,7 @@
 """From a trial config to its optimiser and the learning rate of every step."""
 
 import math
+from collections.abc import Collection
 from fnmatch import fnmatch
 from typing import Any
 
@@ -71,7 +72,7 @@ def param_groups(model: nn.Module, config: TrialConfig) -> list[dict[str, Any]]:
     and norms are not, nor what the model itself leaves out, such as positions (as in timm).
     """
     scales = lr_scales(model, config)
-    spared = getattr(model, "no_weight_decay", set)()
+    spared: Collection[str] = getattr(model, "no_weight_decay", set)()
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
