@@ -175,6 +175,17 @@ def test_a_trial_that_is_complete_needs_its_state_no_more(tried: Tried) -> None:
     assert not tried.results.state_ids()
 
 
+def test_a_process_that_died_before_its_first_epoch_was_heard_is_one_restart(
+    tried: Tried,
+) -> None:
+    """It had kept its state of that epoch, which the next process tells again."""
+    assert tried.is_tried_again_after(DIED)
+    tried.epoch(1, is_replayed=True)
+    tried.epoch(2, is_last=True)
+    tried.collector.on_trial_complete(1, [], tried.trial)
+    assert tried.results.records()[0].num_restarts == 1
+
+
 def test_views_hear_which_epochs_an_earlier_run_trained_and_the_record_does_not(
     tried: Tried,
 ) -> None:

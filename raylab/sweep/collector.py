@@ -144,7 +144,8 @@ class Collector(Callback):
         row = {name: result[name] for name in EPOCH_COLUMNS}
         is_replayed = bool(result.get("is_replayed"))
         if is_replayed:
-            running.num_restarts += not running.epochs
+            # Of another driver's trial; this one's own restarts are counted where they happen.
+            running.num_restarts += not running.epochs and not running.num_restarts
             running.earlier_s += row["seconds"]
         running.has_state = result.get("has_state", False)
         self.warn_of_states(result.get("state_error"))
