@@ -95,8 +95,8 @@ def _mark(
     cut = "" if len(read) == num_open else f" ({len(same):,} could be paired, so rather too high)"
     return [
         f"best {mean:.4f}; corrected for being picked out of {len(rivals) - len(other):,}{cut}: "
-        f"{corrected.score:.4f} (standard error {corrected.standard_error:.4f}); the luck of its "
-        "best epoch, which the same images picked, is still in it",
+        f"{corrected.score:.4f} (standard error {corrected.standard_error:.4f})",
+        "each is measured in its best epoch, picked on the same images: that luck is still in it",
         f"tied yes: may be the best, by paired tests on the same {scores.num_images:,} images "
         f"(family-wise error {LEVEL:.0%})",
     ]
