@@ -36,7 +36,7 @@ from raylab.sweep.failures import survive_memory_kills
 from raylab.sweep.lock import Hold, held
 from raylab.sweep.packing import heaviest, packed_slot, probe, sentence, wants_probe
 from raylab.sweep.parents import missing_weights, named_parents, refuse_strangers
-from raylab.sweep.plan import Plan, on_their_splits, reusable_records
+from raylab.sweep.plan import Plan, notes, on_their_splits, reusable_records
 from raylab.sweep.prior import earlier_points
 from raylab.sweep.queue import (
     ListProposer,
@@ -269,7 +269,7 @@ class Sweeping:
         if faceless:
             text = f"no face in {faceless:,} of {table.num_rows:,} images, which are kept whole"
             self.view.note(f"{text}; see {where}, face: none")
-        for line in remarks(table, self.plan.splits):
+        for line in (*remarks(table, self.plan.splits), *notes(self.sweep)):
             self.view.note(line)
         self.results.flush()  # an empty leaderboard can be read too
         source = self.plan.source
