@@ -77,7 +77,7 @@ def test_trials_of_a_killed_driver_go_on_from_their_states_on_an_s3_that_fails(
 ) -> None:
     grid = write_grid(tmp_path, "axes: {lr: [1.0e-3, 1.0e-4]}\n")
     place = "s3://results/killed"
-    command = ("sweep", grid, "--data", images, "--results", place, "--set", "trial.epochs=150")
+    command = ("sweep", grid, "--data", images, "--results", place, "--set", "trial.epochs=60")
     folder = ResultsDirectory(place).folder
     front.fails = True
     first = Run(tmp_path, *command, RAYLAB_CHECKPOINT_EVERY_S="0.2")
@@ -88,6 +88,6 @@ def test_trials_of_a_killed_driver_go_on_from_their_states_on_an_s3_that_fails(
     front.fails = False
     assert code == 0, again.story
     board = ResultsDirectory(place).leaderboard().to_pylist()
-    assert [(row["num_restarts"], row["num_epochs"]) for row in board] == [(1, 150)] * 2
+    assert [(row["num_restarts"], row["num_epochs"]) for row in board] == [(1, 60)] * 2
     assert not folder.names("states/")
     first.check_nothing_is_left(timeout_s=90)
