@@ -1,6 +1,7 @@
 """What the commands print and return; the sweep itself is tested in test_sweep.py."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,41 @@ def test_missing_results_are_refused(place: Path) -> None:
     assert answer.exit_code == 2
     assert "nothing-here" in answer.stderr
     assert answer.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "verb", ["leaderboard", "diagnose", "report", "watch", "final", "rerun", "extend", "toy"]
+)
+@pytest.mark.parametrize("wrong", ["a file", "a loop", "a name too long", "below a file"])
+def test_a_path_that_cannot_be_used_is_told_in_one_line(place: Path, verb: str, wrong: str) -> None:
+    (place / "file").write_text("no folder")
+    (place / "loop").symlink_to("loop")
+    path = {
+        "a file": "file",
+        "a loop": "loop",
+        "a name too long": "x" * 300,
+        "below a file": "file/below",
+    }[wrong]
+    more = {"rerun": ["0123456789ab"], "extend": ["0123456789ab", "--epochs", "3"]}.get(verb, [])
+    answer = raylab(verb, path, *more)
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert path in answer.stderr
+    assert len(answer.stderr.splitlines()) <= 2
+    assert (place / "file").read_text() == "no folder"
+
+
+def test_a_storage_that_does_not_answer_is_told_in_its_own_words(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    monkeypatch.setattr("raylab.storage.PAUSES_S", ())
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # nobody listens there a moment later
+    answer = raylab("leaderboard", f"s3://faces/x?endpoint_override=http://127.0.0.1:{port}")
+    assert answer.exit_code == 1
+    assert "AWS Error" in answer.stderr
+    assert "give the same command again" in answer.stderr
 
 
 @pytest.mark.parametrize("command", ["plan", "sweep"])

@@ -26,7 +26,7 @@ GRIDS += [p.read_bytes() for p in sorted((ROOT / "tests" / "bad_grids").glob("*.
 WORDS = b": - [ ] { } # & * ! | > ' \" % @ ` ~ \t \n \r , ? null true 1e999 -1 .inf .nan 0x1F 1:30 \
 !!python/object:os.system &a *a <<: seeds axes trial lr 99999999999999999999999 \xff\xfe \x00 \
 \xed\xa0\x80 \xf0\x9f\x98\x80 \xc2\x85 --- ... augment: random: optuna: split: folds: name: data:"
-PIECES = WORDS.split(b" ")
+PIECES = [*WORDS.split(b" "), b"~nobody-here/", b"../" * 40, b"long" * 80]
 SLOWEST_S = 10.0
 
 

@@ -1,5 +1,6 @@
 """From what happened to an exit code: errors as one text on stderr, signals as an interrupt."""
 
+import errno
 import os
 import signal
 import sys
@@ -13,6 +14,11 @@ from raylab.errors import RaylabError, Refused
 
 # Of Python's own modules, those that what runs trials imports and Windows lacks.
 NOT_ON_WINDOWS = {"fcntl", "resource"}
+# What the system says of a path that the user gave, rather than of what raylab does with it.
+ABOUT_THE_PATH = {
+    *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+}
+OF_A_STORAGE = ("AWS Error", "google::cloud::")  # how pyarrow begins what S3 and GCS answer
 
 
 @contextmanager
@@ -34,6 +40,20 @@ def exit_codes() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if (text := _of_place(error)) is None:
+            raise
+        typer.echo(text, err=True)
+        sys.exit(Refused.exit_code if error.filename else RaylabError.exit_code)
+
+
+def _of_place(error: OSError) -> str | None:
+    """What to do about a path or a storage that cannot be used; None for every other error."""
+    if error.filename and error.errno in ABOUT_THE_PATH:
+        return f"{error.filename}  cannot be used: {error.strerror}; give another path"
+    if any(words in str(error) for words in OF_A_STORAGE):
+        return f"{error}\nmend that (network, credentials), and give the same command again"
+    return None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.util
+import os
 import re
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def parent_of(pretrained: bool | str) -> str | None:
     return None
 
 
+def located(base: Path, given: str) -> str:
+    """The whole path of what is given relative to `base`, for every text: `~name` of nobody stays
+    as it is, where `Path.expanduser` raises.
+    """
+    return os.path.abspath(base / os.path.expanduser(given))
+
+
 def path_of(field: str, named: str) -> Path:
     """The file that the field names: a path, or of `pretrained` also `package:NAME`.
 
@@ -33,8 +41,8 @@ def path_of(field: str, named: str) -> Path:
     """
     if field == "pretrained" and named.startswith(PACKAGE):
         return _file_in_package(named.removeprefix(PACKAGE))
-    path = Path(named).expanduser()
-    if not path.is_file():
+    path = Path(os.path.expanduser(named))
+    if not os.path.isfile(path):  # False too for a name too long, where `Path.is_file` raises
         text = f"{FILES[field]} file {named!r} does not exist (looked at {path.absolute()})"
         raise ValueError(text)
     return path

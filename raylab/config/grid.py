@@ -10,6 +10,7 @@ from raylab.config import overrides as options
 from raylab.config.checks import contradictions
 from raylab.config.choices import did_you_mean
 from raylab.config.fields import FIELD_KEYS
+from raylab.config.files import located
 from raylab.config.findings import Findings
 from raylab.config.marked import Marked, parse
 from raylab.config.sections import read_sections
@@ -105,8 +106,8 @@ def _locate(grid: dict[str, Any], data: str | None, base: Path, findings: Findin
         return "toy"
     if given == "toy" or given.startswith("toy:") or _URI.match(given):
         return given
-    located = Path(os.path.abspath(base / Path(given).expanduser()))
-    if not located.exists():
+    place = located(base, given)
+    if not os.path.exists(place):
         hint = did_you_mean(given, ["toy"])
-        findings.add(("data",), f"{given!r} does not exist (looked at {located}){hint}")
-    return str(located)
+        findings.add(("data",), f"{given!r} does not exist (looked at {place}){hint}")
+    return place

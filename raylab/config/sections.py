@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from raylab.config.axes import read_axes, read_exclude, read_levers, read_zip
 from raylab.config.fields import FIELD_KEYS, root, without_dots
-from raylab.config.files import FILES, PACKAGE, check_trial, parent_of, path_of
+from raylab.config.files import FILES, PACKAGE, check_trial, located, parent_of, path_of
 from raylab.config.findings import Findings
 from raylab.config.sweep import (
     METRICS,
@@ -122,7 +122,7 @@ def _file(
     given = value
     is_trial = key == "pretrained" and parent_of(value) is not None
     if not is_trial and not value.startswith(PACKAGE):
-        value = os.path.abspath(base / Path(value).expanduser())
+        value = located(base, value)
     try:
         if is_trial:  # whose weights are looked for when they are needed
             check_trial(value)
@@ -171,8 +171,8 @@ def _search(given: Any, base: Path, findings: Findings) -> Search:
             ("search", search.kind, "warm_start"), "only optuna learns from earlier trials"
         )
     if "://" not in start:
-        start = os.path.abspath(base / Path(start).expanduser())
-        if not Path(start).is_dir():
+        start = located(base, start)
+        if not os.path.isdir(start):
             text = f"no results directory {search.warm_start!r} (looked at {start})"
             findings.add(("search", search.kind, "warm_start"), text)
     return search.model_copy(update={"warm_start": start})

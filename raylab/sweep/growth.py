@@ -65,7 +65,7 @@ def workers_on_head(gcs_address: str) -> Nodes:
         is_monitor = any(part.endswith(MONITOR) for part in command)
         is_ours = any(part.startswith(GCS) and part.endswith(f":{port}") for part in command)
         if file and is_monitor and is_ours:
-            path = Path(file.removeprefix(OPTION)).expanduser()
+            path = Path(os.path.expanduser(file.removeprefix(OPTION)))
             return workers_of(yaml.safe_load(path.read_text(encoding="utf-8")))
     return ()
 
