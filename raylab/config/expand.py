@@ -70,7 +70,7 @@ def count_trials(sweep: SweepConfig) -> int:
     if not sweep.exclude:
         return num_product(sweep)
     part = decisive(sweep)
-    times = num_points(sweep) // num_points(part)  # each point of the part stands equally often
+    times = num_product(sweep) // num_product(part)  # each of the part's stands equally often
     return times * sum(1 for _ in _runs(part, assignments(part)))
 
 
@@ -119,10 +119,13 @@ def fixed_axes(sweep: SweepConfig) -> dict[str, tuple[Any, ...]]:
     return {k: axis for k, axis in sweep.axes.items() if not isinstance(axis, Distribution)}
 
 
-def decisive(sweep: SweepConfig) -> SweepConfig:
-    """The sweep over what decides whether its points are sound, left out, and how often run."""
-    names = _excluding(sweep) | CROSS_CHECKED
-    return _with_axes(sweep, lambda key: root(key) in names)
+def decisive(sweep: SweepConfig, also: frozenset[str] = frozenset()) -> SweepConfig:
+    """The sweep over what decides whether its points are sound, left out, and how often run, and
+    over the fields of `also`; with the first seed alone where none is told from the others.
+    """
+    names = _excluding(sweep) | CROSS_CHECKED | also
+    part = _with_axes(sweep, lambda key: root(key) in names)
+    return part if "seed" in names else part.model_copy(update={"seeds": sweep.seeds[:1]})
 
 
 def builder(sweep: SweepConfig, finish: Finish | None = None) -> ConfigBuilder:

@@ -7,7 +7,6 @@ from functools import cache, cached_property, partial
 from itertools import islice, product, starmap
 from typing import Any
 
-from raylab.config.differences import Differences
 from raylab.config.expand import (
     config_from,
     count_draws,
@@ -31,23 +30,12 @@ from raylab.images.split import idle_keys, remarks, resolve_strategy
 from raylab.images.variant import Format, variant_id
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, best_epoch
+from raylab.sweep.census import Census, census_of, census_of_grid
 from raylab.sweep.entry import pretrained_filter
 
 # Images of so many sizes would fill the disk before the first trial: ask instead.
 MAX_VARIANTS = 16
 MAX_EXAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Census:
-    """What is known of many configs at once."""
-
-    variants: tuple[Format, ...]
-    """Each once."""
-    fields: tuple[str, ...]
-    """The flat names of the fields in which the configs differ."""
-    num_epochs: int
-    """Of all of them together."""
 
 
 @dataclass(frozen=True)
@@ -233,15 +221,11 @@ class Plan:
         return self.census.fields
 
     @cached_property
-    def census(self) -> "Census":
-        """What the trials of a grid or random search come to; all of them are looked at once."""
-        variants: set[Format] = set()
-        differences, num_epochs = Differences(), 0
-        for config in self.configs():
-            variants.add(Format.of(config))
-            differences.note(config)
-            num_epochs += config.epochs
-        return Census(tuple(sorted(variants)), tuple(differences.fields()), num_epochs)
+    def census(self) -> Census:
+        """What the trials of a grid, random search or population come to."""
+        if self.sweep.search.kind == "grid" and self.sweep.budget.trials is None:
+            return census_of_grid(self.sweep, self.finish)
+        return census_of(self.configs())
 
     def summary(self, results: ResultsDirectory) -> dict[str, Any]:
         """What `raylab plan` prints: counts, variants with their bytes, what is already done."""
