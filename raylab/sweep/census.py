@@ -6,7 +6,7 @@ from typing import Any
 
 from raylab.config.builder import CHECKED_TOGETHER, FINISHED, Finish
 from raylab.config.differences import Differences
-from raylab.config.expand import decisive, expand, num_product, swept
+from raylab.config.expand import decisive, expand, fixed_axes, num_product, swept
 from raylab.config.fields import coerce
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import TrialConfig
@@ -65,8 +65,9 @@ def _free(sweep: SweepConfig, part: SweepConfig) -> Iterator[str]:
 
 def _given(sweep: SweepConfig, key: str) -> Iterator[Any]:
     """Every value that the grid gives the field, what `trial` says beside levers included."""
-    for axes in (sweep.axes, *sweep.zip):
-        yield from axes.get(key, ())
+    yield from fixed_axes(sweep).get(key, ())
+    for group in sweep.zip:
+        yield from group.get(key, ())
     if any(key in lever for lever in sweep.levers):
         yield sweep.trial.get(key, getattr(TrialConfig(), key))
         yield from (lever[key] for lever in sweep.levers if key in lever)
