@@ -93,6 +93,6 @@ def test_the_seeds_and_rates_of_a_grid_are_not_built(
     plan = Plan(read_grid(tmp_path / "grid.yaml"), source)
     finished = []
     monkeypatch.setattr(planned.Plan, "finish", lambda self, c: finished.append(c) or c)
-    assert plan.num_epochs == 1000 * plan.examples()[0].epochs
+    assert plan.num_epochs == 1000 * next(plan.configs()).epochs
     assert plan.fields == ("image_size", "lr", "seed")
     assert len(finished) < 20

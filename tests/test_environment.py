@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from raylab.results.environment import environment, git_sha
+from raylab.results.environment import environment, git_sha, num_visible_gpus
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -42,3 +42,19 @@ def test_machine_without_git_or_gpu_is_described_all_the_same(
     found = environment(tmp_path)
     assert found["git_sha"] is None
     assert found["gpus"] == []
+
+
+@pytest.mark.parametrize(
+    ("named", "num"), [(None, 3), ("", 0), ("1", 1), ("0,2", 2), ("0,1,2,3", 3)]
+)
+def test_gpus_that_are_hidden_from_ray_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str | None, num: int
+) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf 'H100\\nH100\\nH100\\n'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert num_visible_gpus() == num
+    assert len(environment(tmp_path)["gpus"]) == 3

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
+from raylab.config.expand import config_from
 from raylab.config.grid import read_grid
 from raylab.config.sweep import Resources, Scheduler
 from raylab.config.trial import TrialConfig
@@ -127,6 +128,7 @@ def test_slots_are_what_cpus_gpus_and_the_grid_allow(monkeypatch: pytest.MonkeyP
     assert local_slots(Resources(cpus=3), 0) == 5
     assert local_slots(Resources(), num_gpus=2) == 2
     assert local_slots(Resources(gpus=0.25), num_gpus=2) == 8
+    assert local_slots(Resources(gpus=1.0), num_gpus=0) == 0
     assert local_slots(Resources(max_concurrent=4), 0) == 4
     assert local_slots(Resources(workers=17), 0) == 0
 
@@ -155,6 +157,32 @@ def test_measured_trials_tell_seconds_per_image(earlier: ResultsDirectory) -> No
     assert measured_trials([earlier], workers=2) is None
 
 
+def test_the_latest_trials_tell_and_not_all_are_held(
+    earlier: ResultsDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = TrialConfig(model="cnn", lr=0.3, epochs=1)
+    row = {"epoch": 1, "val_accuracy": 0.5, "train_images_per_s": 50.0, "seconds": 2.0}
+    facts: dict[str, Any] = {"num_train": 80, "num_val": 10, "started_at": "9999"}
+    earlier.add(record_from(late, "data", "split", [row], "complete", **facts))
+    monkeypatch.setattr("raylab.forecast.measured.MAX_TRIALS", 1)
+    monkeypatch.setattr(ResultsDirectory, "records", lambda self: pytest.fail("all are held"))
+    measured = measured_trials([earlier], workers=1)
+    assert measured is not None
+    assert [found.train_s.mid for found in measured.speeds.values()] == [pytest.approx(0.02)]
+
+
+def test_the_start_of_workers_is_part_of_what_was_measured(tmp_path: Path) -> None:
+    results = ResultsDirectory(tmp_path / "earlier")
+    row = {"val_accuracy": 0.5, "train_images_per_s": 100.0, "seconds": 1.0}
+    config = TrialConfig(model="cnn", epochs=10)
+    epochs = [{"epoch": epoch, **row} for epoch in range(1, 11)]
+    facts: dict[str, Any] = {"num_train": 80, "num_val": 10, "num_workers": 2, "seconds": 23.5}
+    results.add(record_from(config, "data", "split", epochs, "complete", **facts))
+    measured = measured_trials([results], workers=2)
+    assert measured is not None
+    assert measured.speeds[workload_of(config)].of_trial(10, 80, 10, 2).mid == pytest.approx(23.5)
+
+
 def test_the_plan_tells_time_cost_and_end_from_measured_trials(
     tmp_path: Path, earlier: ResultsDirectory
 ) -> None:
@@ -177,7 +205,7 @@ def test_the_gpus_of_this_machine_bound_the_slots_of_the_plan(
     tmp_path: Path, earlier: ResultsDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 16)
-    monkeypatch.setattr("raylab.forecast.overview.gpus", lambda: ["NVIDIA H100, 81559 MiB, 570"])
+    monkeypatch.setattr("raylab.forecast.overview.num_visible_gpus", lambda: 1)
     plan = plan_of(tmp_path, "trial: {model: cnn, epochs: 1}\naxes: {lr: [0.1, 0.2, 0.3]}")
     results = ResultsDirectory(tmp_path / "results")
     time = overview(plan, Question(results, (earlier,)))["time"]
@@ -240,3 +268,38 @@ def test_a_variant_is_told_with_its_size_in_memory_and_on_disk(
     assert 0.2 * variant["bytes"] < variant["disk_bytes"] < 1.1 * variant["bytes"]
     assert not variant["prepared"]
     assert not (tmp_path / "cache").exists()
+
+
+def test_an_optuna_search_takes_what_its_axes_allow_on_average(tmp_path: Path) -> None:
+    models = {"cnn": 0.001, "resnet18": 0.01, "resnet50": 0.03}
+    text = (
+        "trial: {epochs: 10}\nsearch: {optuna: {num_trials: 8}}\n"
+        "axes: {model: [cnn, resnet18, resnet50], lr: {loguniform: [0.01, 1]}, epochs: [5, 50]}"
+    )
+    kinds = {workload_of(TrialConfig(model=m)): speed(train_s) for m, train_s in models.items()}
+    measured = Measured(kinds, EXACTLY(0.0), "test")
+    question = Question(ResultsDirectory(tmp_path / "r"), (), measured, slots=1)
+    found, epochs = overview(plan_of(tmp_path, text), question), 8 * (5 + 50) / 2
+    assert found["epochs"] == epochs
+    seconds_per_epoch = 80 * sum(models.values()) / 3
+    assert found["time"]["trials_s"] == pytest.approx(epochs * seconds_per_epoch)
+    assert "averages of 6 draws" in " ".join(found["time"]["remarks"])
+
+
+def test_what_optuna_drew_and_ran_is_done(tmp_path: Path) -> None:
+    plan = plan_of(
+        tmp_path,
+        "trial: {model: cnn, epochs: 1}\naxes: {lr: {loguniform: [1.0e-4, 1.0e-1]}}\n"
+        "search: {optuna: {num_trials: 3}}\nseeds: [0, 1]",
+    )
+    results = ResultsDirectory(tmp_path / "results")
+    results.write_draws([{"lr": 0.01}, {"lr": 0.001}, {"weight_decay": 0.5}])  # of other axes
+    row = {"epoch": 1, "val_accuracy": 0.5, "val_loss": 1.0, "seconds": 1.0}
+    drawn = [config_from(plan.sweep, {"lr": lr}, seed) for lr in (0.01, 0.001) for seed in (0, 1)]
+    for config in map(plan.finish, drawn[:3]):
+        results.add(record_from(config, plan.source.fingerprint, "split", [row], "complete"))
+    found = overview(plan, Question(results))
+    assert (found["trials"], found["done"], found["to_run"]) == (6, 3, 3)
+    here = results.location
+    shown = [(each["lr"], each["seed"], each["done_in"]) for each in found["rows"]]
+    assert shown == [(0.01, 0, here), (0.01, 1, here), (0.001, 0, here), (0.001, 1, None)]

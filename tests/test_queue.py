@@ -1,5 +1,6 @@
 """Which trial Tune is given next; Optuna's draws and their return."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,8 @@ from raylab.config.grid import read_grid
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
-from raylab.sweep.queue import (
-    ListProposer,
-    OptunaProposer,
-    Outcome,
-    TrialQueue,
-    assignment_of,
-    drawn_for,
-)
+from raylab.sweep.draws import assignment_of, drawn_for, draws_over
+from raylab.sweep.queue import ListProposer, OptunaProposer, Outcome, TrialQueue
 
 SEARCH = """
 name: drawn
@@ -193,6 +188,22 @@ def test_draws_that_the_axes_no_longer_allow_are_forgotten(drawn: SweepConfig) -
     assert drawn_for(drawn, {**point, "augment": "strong"}) is None
     assert drawn_for(drawn, {**point, "drop_rate": 0.3}) is None
     assert drawn_for(drawn, {**point, "epochs": 5}) is None
+
+
+def test_what_may_be_drawn_weighs_as_it_is_drawn(tmp_path: Path) -> None:
+    text = (
+        "data: toy\naxes: {lr: {uniform: [0.1, 0.2]}, warmup_epochs: [1, 9], epochs: [5, 20]}\n"
+        "zip: [{model: [cnn, cnn, resnet18], weight_decay: [0.1, 0.2, 0.3]}]\n"
+        "search: {optuna: {num_trials: 4}}"
+    )
+    (tmp_path / "grid.yaml").write_text(text)
+    sweep = read_grid(tmp_path / "grid.yaml")
+    found = draws_over(sweep, frozenset({"model"}), lambda config: config)
+    drawn = Counter((config.model, config.epochs, config.warmup_epochs) for config in found)
+    per_model = {"cnn": 2, "resnet18": 1}
+    points = [(5, 1), (20, 1), (20, 9)]  # 9 epochs of warmup do not fit into 5
+    assert drawn == {(model, *each): n for model, n in per_model.items() for each in points}
+    assert draws_over(sweep, frozenset({"model"}), lambda config: config) == found
 
 
 def test_optuna_gives_each_draw_with_each_fold_and_is_told_their_mean(tmp_path: Path) -> None:

@@ -8,11 +8,14 @@ from unittest.mock import Mock
 
 import pytest
 
+from raylab.config.grid import read_grid
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
+from raylab.images.source import scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import record_from
 from raylab.sweep.lock import Hold, Holder
+from raylab.sweep.plan import Plan
 from raylab.sweep.queue import ListProposer, TrialQueue
 from raylab.sweep.runner import Sweeping
 
@@ -104,3 +107,15 @@ def test_what_ray_kept_while_it_ran_goes_unless_another_process_runs_the_sweep(
     run.tuner = lambda *given: SimpleNamespace(fit=lambda: None)
     Sweeping.tune(run, Mock(), Mock(), Mock(), ())
     assert (tmp_path / "scratch").exists() == (taken_by is not None)
+
+
+def test_what_optuna_has_left_is_told_by_the_epochs_that_its_axes_allow(tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(
+        "data: toy\naxes: {epochs: [5, 50], lr: {uniform: [0.1, 0.2]}}\n"
+        "search: {optuna: {num_trials: 10}}\n"
+    )
+    plan = Plan(read_grid(tmp_path / "grid.yaml"), scan("toy:num=100"))
+    run: Any = SimpleNamespace(sweep=plan.sweep, plan=plan, view=Mock(), slot=Mock(num_slots=2))
+    reused: Any = [Mock()] * 2
+    Sweeping.announce(run, reused, 0)
+    run.view.planned.assert_called_once_with(10, reused, 2, 8 * 55 / 2)

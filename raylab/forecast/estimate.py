@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import cycle, islice
 
 import numpy as np
 
@@ -26,6 +27,11 @@ LAUNCH_S = 0.15
 GROUP_START_S = 13.0
 
 
+def launch_s(workers: int) -> float:
+    """Seconds from one trial's last step to the next one's first, beside what it loads."""
+    return LAUNCH_S + (GROUP_START_S if workers > 1 else 0.0)
+
+
 @dataclass(frozen=True)
 class Speed:
     """What trials of one workload cost."""
@@ -35,13 +41,12 @@ class Speed:
     val_s: Spread
     """Per image validated."""
     trial_s: Spread
-    """Once per trial, beside its epochs."""
+    """Once per trial, beside its epochs: also the start of its workers."""
 
     def of_trial(self, epochs: float, num_train: int, num_val: int, workers: int) -> Spread:
         """Seconds of a whole trial."""
         epoch = self.train_s.times(num_train / workers) + self.val_s.times(num_val / workers)
-        once = self.trial_s + Spread.exactly(GROUP_START_S if workers > 1 else 0.0)
-        return epoch.times(epochs) + once
+        return epoch.times(epochs) + self.trial_s
 
 
 @dataclass(frozen=True)
@@ -74,17 +79,24 @@ class Estimate:
 
 
 def estimate(
-    plan: Plan, configs: Iterable[TrialConfig], measured: Measured, slots: int, prepare: Spread
+    plan: Plan,
+    configs: Iterable[TrialConfig],
+    measured: Measured,
+    slots: int,
+    prepare: Spread,
+    averaged: int | None = None,
 ) -> Estimate | list[Workload]:
-    """The time of running `configs`, all trials of the plan that are not done; or the workloads of
-    which no speed is known.
+    """The time of running `configs`, all trials of the plan that are not done, or so many of which
+    each takes their average; or the workloads of which no speed is known.
     """
     wanted = list(configs)
     workload = workloads(plan)
     unknown = {workload(c) for c in wanted} - measured.speeds.keys()
     if unknown:
         return sorted(unknown, key=str)
-    share = expected_share(plan.sweep.scheduler, [config.epochs for config in wanted])
+    num = len(wanted) if averaged is None else averaged
+    epochs = islice(cycle(config.epochs for config in wanted), num)
+    share = expected_share(plan.sweep.scheduler, list(epochs))
     counts = split_counts(plan)
     workers = plan.sweep.resources.workers
     memo: dict[tuple[Workload, int, tuple[int, int]], Spread] = {}
@@ -98,6 +110,8 @@ def estimate(
         return memo[key]
 
     durations = [seconds(config) for config in wanted]
+    if averaged is not None:
+        durations = [Spread.mean(durations)] * averaged
     trials = laid_out(durations, slots, share, plan.sweep.search.population)
     start = measured.start if wanted else Spread.exactly(0.0)
     return Estimate(start, prepare, trials, slots, share, measured.basis)
@@ -164,6 +178,6 @@ def local_slots(resources: Resources, num_gpus: int) -> int:
     slots = (os.cpu_count() or 1) // each
     if num_gpus and resources.gpus == "auto":
         slots = min(slots, num_gpus // resources.workers)
-    elif num_gpus and isinstance(resources.gpus, float) and resources.gpus:
+    elif isinstance(resources.gpus, float) and resources.gpus:
         slots = min(slots, int(num_gpus / resources.gpus + 1e-9))
     return min(slots, resources.max_concurrent or slots)

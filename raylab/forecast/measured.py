@@ -2,11 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from heapq import nlargest
 
 from pydantic import ValidationError
 
 from raylab.config.trial import TrialConfig
-from raylab.forecast.estimate import LAUNCH_S, Measured, Speed
+from raylab.forecast.estimate import Measured, Speed, launch_s
 from raylab.forecast.spread import Spread
 from raylab.forecast.workload import Workload, workload_of
 from raylab.results.directory import ResultsDirectory
@@ -22,8 +23,8 @@ def measured_trials(directories: Iterable[ResultsDirectory], workers: int) -> Me
     """The speeds of trials that ended in these directories; None without a usable one."""
     trials: dict[Workload, list[Record]] = defaultdict(list)
     for directory in directories:
-        latest = sorted(directory.records(), key=lambda record: record.started_at)
-        for record in latest[-MAX_TRIALS:]:
+        read = directory.each_record()
+        for record in nlargest(MAX_TRIALS, read, key=lambda record: record.started_at):
             if record.num_workers == workers and record.num_train and record.epochs:
                 try:
                     config = TrialConfig.model_validate(dict(record.trial))
@@ -54,5 +55,5 @@ def speed_of(records: list[Record]) -> Speed:
             spent_s = sum(float(epoch.get("seconds") or 0) for epoch in record.epochs)
             trial_s.append(max(0.0, record.seconds - spent_s))
     # The first trial of a slot waits for its process: the middle one does not.
-    once = sorted(trial_s)[len(trial_s) // 2] if trial_s else LAUNCH_S
+    once = sorted(trial_s)[len(trial_s) // 2] if trial_s else launch_s(records[0].num_workers)
     return Speed(Spread.of(train_s), Spread.of(val_s), Spread.exactly(once))

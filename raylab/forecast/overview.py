@@ -14,11 +14,11 @@ from raylab.config.trial import TrialConfig
 from raylab.forecast.estimate import Estimate, Measured, estimate, local_slots
 from raylab.forecast.measured import measured_trials
 from raylab.forecast.spread import Spread
-from raylab.forecast.workload import Workload, workload_name
+from raylab.forecast.workload import TIMED, Workload, workload_name
 from raylab.images.cache import cache_folder, is_prepared, variant_folder
 from raylab.images.sample import Sampled, sample
 from raylab.results.directory import ResultsDirectory
-from raylab.results.environment import gpus
+from raylab.results.environment import num_visible_gpus
 from raylab.results.record import Record
 from raylab.storage import Folder
 from raylab.sweep.plan import Plan, reusable_records
@@ -51,7 +51,7 @@ def overview(plan: Plan, question: Question) -> dict[str, Any]:
     cache = cache_folder(results.location)
     for variant, costs in zip(found["variants"], sampled, strict=True):
         variant |= variant_sizes(variant, costs, cache)
-    shown = islice(plan.configs(known[0][1]), question.top)
+    shown = islice(plan.known(results, known[0][1]), question.top)
     found["rows"] = [row_of(plan, config, known) for config in shown]
     found["elsewhere"] = elsewhere(plan, known)
     prepare = preparation(found, sampled)
@@ -60,9 +60,13 @@ def overview(plan: Plan, question: Question) -> dict[str, Any]:
 
 
 def waiting(plan: Plan, num_waiting: int, done: Mapping[str, Record]) -> list[TrialConfig]:
-    """The trials that are not done; where they are not all known, as many like the first ones."""
-    if plan.sweep.search.kind in ("optuna", "pbt"):
-        return list(islice(cycle(plan.examples()), num_waiting))
+    """The trials that are not done; of a population as many like its first ones, of Optuna those
+    whose average each takes.
+    """
+    if plan.sweep.search.kind == "optuna":
+        return list(plan.examples(TIMED))
+    if plan.sweep.search.kind == "pbt":
+        return list(islice(cycle(plan.examples(TIMED)), num_waiting))
     return [config for config in plan.configs() if not done or plan.identify(config) not in done]
 
 
@@ -137,14 +141,17 @@ def time_of(
         measured = measured_trials((question.results, *question.reuse), resources.workers)
     if measured is None:
         return {"unknown": "unknown: nothing was measured yet; --probe trains a few steps"}
-    num_gpus = len(gpus())
+    num_gpus = num_visible_gpus()
     slots = question.slots or local_slots(resources, num_gpus)
     if not slots:
         return {"unknown": "unknown: not one trial fits here; --slots says how many run at once"}
-    foreseen = estimate(plan, waiting(plan, num_waiting, done), measured, slots, prepare)
+    configs = waiting(plan, num_waiting, done)
+    averaged = num_waiting if plan.sweep.search.kind == "optuna" else None
+    foreseen = estimate(plan, configs, measured, slots, prepare, averaged)
     if isinstance(foreseen, list):
         return {"unknown": unmeasured(foreseen)}
-    return estimate_json(plan, foreseen, num_gpus)
+    found = limits(plan, configs, foreseen.whole) + packing(resources, slots, num_gpus)
+    return {**estimate_json(plan, foreseen), "remarks": found}
 
 
 def unmeasured(workloads: list[Workload]) -> str:
@@ -154,8 +161,8 @@ def unmeasured(workloads: list[Workload]) -> str:
     return f"unknown: never measured: {'; '.join(names[:3])}{more}; --probe trains a few steps"
 
 
-def estimate_json(plan: Plan, foreseen: Estimate, num_gpus: int) -> dict[str, Any]:
-    """The estimate, its cost, when it would end, and what it leaves out."""
+def estimate_json(plan: Plan, foreseen: Estimate) -> dict[str, Any]:
+    """The estimate, its cost, and when it would end."""
     rate, whole = plan.sweep.resources.usd_per_hour, foreseen.whole
     ends = datetime.now().astimezone() + timedelta(seconds=whole.mid)
     return {
@@ -168,21 +175,23 @@ def estimate_json(plan: Plan, foreseen: Estimate, num_gpus: int) -> dict[str, An
         "ends_at": ends.isoformat(timespec="seconds"),
         "usd": None if rate is None else whole.times(rate / 3600).as_json(),
         "asha_share": None if plan.sweep.scheduler.kind == "none" else foreseen.share.as_json(),
-        "remarks": [*limits(plan, whole), *packing(plan.sweep.resources, foreseen.slots, num_gpus)],
     }
 
 
-def limits(plan: Plan, whole: Spread) -> list[str]:
-    """What the estimate cannot know, and where a budget ends the sweep before it."""
+def limits(plan: Plan, configs: Sequence[TrialConfig], whole: Spread) -> list[str]:
+    """What an estimate from these configs cannot know, and where a budget ends the sweep before."""
     budget, rate = plan.sweep.budget, plan.sweep.resources.usd_per_hour
     hours = [budget.hours] if budget.hours is not None else []
     if budget.usd is not None and rate:
         hours.append(budget.usd / rate)
     found = []
+    if plan.sweep.search.kind == "optuna" and len(configs) > 1:
+        text = f"Optuna decides as it goes: time and epochs are averages of {len(configs)} draws"
+        found.append(text)
     if hours and min(hours) * 3600 < whole.mid:
         text = f"budget: no trial starts after {min(hours):.3g} h"
         found.append(f"{text}, about {min(hours) * 3600 / whole.mid:.0%} of the way")
-    if any(config.patience for config in plan.examples()):
+    if any(config.patience for config in configs):
         found.append("patience ends trials early: this is the most it takes")
     return found
 

@@ -14,9 +14,9 @@ import torch
 from raylab.config.sweep import Resources
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish, Problem, Refused
-from raylab.forecast.estimate import LAUNCH_S, Measured, Speed
+from raylab.forecast.estimate import Measured, Speed, launch_s, workloads
 from raylab.forecast.spread import Spread
-from raylab.forecast.workload import Workload, workload_name, workload_of
+from raylab.forecast.workload import TIMED, Workload, workload_name, workload_of
 from raylab.sweep.plan import Plan
 from raylab.training.speed import Timings, measure
 
@@ -47,8 +47,9 @@ def probe(plan: Plan, slots: int, tell: Callable[[str], object]) -> Measured:
     Refused where there are too many of them, CannotFinish where one cannot be trained.
     """
     examples: dict[Workload, TrialConfig] = {}
-    for config in plan.examples():
-        examples.setdefault(workload_of(config), config)
+    workload = workloads(plan)
+    for config in plan.examples(TIMED):
+        examples.setdefault(workload(config), config)
     if len(examples) > MAX_WORKLOADS:
         text = (
             f"{len(examples)} kinds of trial differ in speed (at most {MAX_WORKLOADS} are probed)"
@@ -60,8 +61,8 @@ def probe(plan: Plan, slots: int, tell: Callable[[str], object]) -> Measured:
     seen = side_by_side(list(examples.values()), len(plan.source.classes), resources, slots)
     import_s = sum(each.started_s for each in seen) / len(seen) - began_s
     speeds = {
-        workload: speed_of([each.timings[i] for each in seen])
-        for i, workload in enumerate(examples)
+        kind: speed_of([each.timings[i] for each in seen], resources.workers)
+        for i, kind in enumerate(examples)
     }
     start = Spread.exactly(STARTS * import_s + RAY_S)
     wide = Spread(0.7 * start.low, start.mid, 1.5 * start.high)
@@ -105,10 +106,10 @@ def probe_here(
     return Probed(started_s, timings)
 
 
-def speed_of(timings: Sequence[Timings]) -> Speed:
+def speed_of(timings: Sequence[Timings], workers: int) -> Speed:
     """One workload's speed, from what every process saw of it."""
     return Speed(
         Spread.of(second for each in timings for second in each.train_s),
         Spread.of(second for each in timings for second in each.val_s),
-        Spread.of(each.trial_s + LAUNCH_S for each in timings),
+        Spread.of(each.trial_s + launch_s(workers) for each in timings),
     )

@@ -1,6 +1,6 @@
 """A number that was measured or foreseen, with how far it may be off."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -21,6 +21,13 @@ class Spread:
         return cls(
             min(mean, ordered[round(0.1 * last)]), mean, max(mean, ordered[round(0.9 * last)])
         )
+
+    @classmethod
+    def mean(cls, spreads: Sequence["Spread"]) -> "Spread":
+        """Of each of the three."""
+        parts = zip(*((each.low, each.mid, each.high) for each in spreads), strict=True)
+        low, mid, high = map(fmean, parts)
+        return cls(low, mid, high)
 
     @classmethod
     def exactly(cls, value: float) -> "Spread":

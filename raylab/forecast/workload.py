@@ -17,6 +17,8 @@ _FREE = {
 }
 """Fields that change what is learned and not how long a step takes; a new field is none of them
 until it is written here."""
+TIMED = (frozenset(TrialConfig.model_fields) - _FREE) | {"epochs", "patience", "split"}
+"""Fields on which it hangs how long a whole trial takes."""
 
 
 def workload_of(config: TrialConfig) -> Workload:

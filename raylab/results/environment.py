@@ -127,3 +127,12 @@ def gpus() -> list[str]:
     query = "--query-gpu=name,memory.total,driver_version"
     text = _output(["nvidia-smi", query, "--format=csv,noheader"])
     return [] if text is None else [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def num_visible_gpus() -> int:
+    """How many of them Ray takes: no more than CUDA_VISIBLE_DEVICES names."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named in ("", "NoDevFiles"):
+        return 0
+    found = len(gpus())
+    return found if named is None else min(found, len(named.split(",")))

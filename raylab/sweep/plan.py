@@ -1,10 +1,11 @@
 """From a sweep and its scanned source to what would run: trials, variants, what is already done."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, partial
 from itertools import islice, product, starmap
+from statistics import fmean
 from typing import Any
 
 from raylab.config.expand import (
@@ -31,11 +32,11 @@ from raylab.images.variant import Format, variant_id
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, best_epoch
 from raylab.sweep.census import Census, census_of, census_of_grid
+from raylab.sweep.draws import draws_over, recalled
 from raylab.sweep.entry import pretrained_filter
 
 # Images of so many sizes would fill the disk before the first trial: ask instead.
 MAX_VARIANTS = 16
-MAX_EXAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,19 @@ class Plan:
             pass
         return failed & population.trials.keys()
 
-    def examples(self) -> list[TrialConfig]:
-        """Some of the trials, enough to see what kinds there are; Optuna's first where none is."""
-        found = list(islice(self.configs(), MAX_EXAMPLES))
-        return found or [self.finish(config_from(self.sweep, first_assignment(self.sweep), 0))]
+    def known(self, results: ResultsDirectory, done: Mapping[str, Record]) -> Iterator[TrialConfig]:
+        """`configs`; of Optuna what it drew in these results, which it proposes again first."""
+        if self.sweep.search.kind != "optuna":
+            return self.configs(done)
+        return islice(recalled(self.sweep, results.draws(), self.finish), self.num_trials)
+
+    def examples(self, fields: frozenset[str]) -> Iterable[TrialConfig]:
+        """Trials that differ in these fields as those of the sweep do: they themselves, of a
+        population its first generation, of Optuna some that it may draw.
+        """
+        if self.sweep.search.kind == "optuna":
+            return draws_over(self.sweep, fields, self.finish)
+        return self.configs()
 
     def largest(self) -> Iterator[TrialConfig]:
         """Trials among which are those of each model that take the most memory; of a search that
@@ -203,10 +213,13 @@ class Plan:
 
     @property
     def num_epochs(self) -> int:
-        """Of all trials together; where those are not all known, as many as the grid gives each."""
+        """Of all trials together; where those are not all known, as many as examples have on
+        average.
+        """
         if self.sweep.search.kind in ("grid", "random"):
             return self.census.num_epochs
-        return self.num_trials * TrialConfig.model_validate(self.sweep.trial).epochs
+        examples = self.examples(frozenset({"epochs"}))
+        return round(self.num_trials * fmean(config.epochs for config in examples))
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -231,7 +244,7 @@ class Plan:
         """What `raylab plan` prints: counts, variants with their bytes, what is already done."""
         finished = reusable_records(self.sweep, results)
         done = (
-            sum(self.identify(config) in finished for config in self.configs(finished))
+            sum(self.identify(config) in finished for config in self.known(results, finished))
             if finished
             else 0
         )

@@ -11,7 +11,7 @@ from raylab.config.sweep import Distribution, SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.results.record import Record
 from raylab.results.winners import ranked_families
-from raylab.sweep.queue import drawn_for
+from raylab.sweep.draws import drawn_for
 
 
 def earlier_points(

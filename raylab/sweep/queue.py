@@ -4,7 +4,6 @@ finished.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any, Final, Literal, Protocol, cast
 
 import optuna
@@ -18,11 +17,12 @@ from optuna.study import StudyDirection
 from pydantic import ValidationError
 from ray.tune.search import Searcher
 
-from raylab.config.expand import config_from, num_replicas, replicas
+from raylab.config.expand import num_replicas
 from raylab.config.population import Population
 from raylab.config.sweep import Distribution, SweepConfig, metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
+from raylab.sweep.draws import assignment_of, drawn_for, recalled, runs_of
 
 MAX_DRAWS = 1000
 RECALLED = {"recalled": True}
@@ -143,11 +143,7 @@ class OptunaProposer(Proposer):
                 self.study.enqueue_trial(drawn, user_attrs=RECALLED)
 
     def recalled(self) -> Collection[TrialConfig]:
-        found: list[TrialConfig] = []
-        for assignment in self.assignments:
-            if drawn_for(self.sweep, assignment) is not None:
-                with suppress(ValidationError):
-                    found += self.runs_of(assignment)
+        found = recalled(self.sweep, self.assignments, self.finish)
         return found[: self.num_left]
 
     def learn(self, points: Iterable[tuple[dict[str, Any], float]]) -> int:
@@ -177,7 +173,7 @@ class OptunaProposer(Proposer):
             trial = self.study.ask(self.distributions)
             assignment = assignment_of(self.sweep, trial.params)
             try:
-                configs = self.runs_of(assignment)
+                configs = runs_of(self.sweep, assignment, self.finish)
             except ValidationError:
                 self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 continue
@@ -186,11 +182,6 @@ class OptunaProposer(Proposer):
                 self.remember(self.assignments)
             return trial, configs
         raise CannotFinish(f"no allowed config in {MAX_DRAWS} draws; loosen the axes")
-
-    def runs_of(self, assignment: Mapping[str, Any]) -> list[TrialConfig]:
-        """The draw with every seed and fold; ValidationError where its fields disagree."""
-        runs = replicas(self.sweep, dict(assignment))
-        return [self.finish(config_from(self.sweep, point, seed)) for point, seed in runs]
 
     def observe(self, config: TrialConfig, outcome: Outcome) -> None:
         if not self.open[config]:
@@ -224,32 +215,6 @@ def optuna_space(sweep: SweepConfig) -> dict[str, BaseDistribution]:
         num_rows = len(next(iter(group.values())))
         space[f"zip {place}"] = CategoricalDistribution(range(num_rows))
     return space
-
-
-def assignment_of(sweep: SweepConfig, drawn: dict[str, Any]) -> dict[str, Any]:
-    """What Optuna drew, as the values of trial fields."""
-    assignment: dict[str, Any] = {}
-    for key, axis in sweep.axes.items():
-        assignment[key] = drawn[key] if isinstance(axis, Distribution) else axis[drawn[key]]
-    for place, group in enumerate(sweep.zip):
-        row = drawn[f"zip {place}"]
-        assignment.update({key: values[row] for key, values in group.items()})
-    return assignment
-
-
-def drawn_for(sweep: SweepConfig, assignment: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What Optuna would have to draw for the assignment; None where the axes no longer allow it."""
-    drawn: dict[str, Any] = {}
-    try:
-        for key, axis in sweep.axes.items():
-            value = assignment[key]
-            drawn[key] = value if isinstance(axis, Distribution) else axis.index(value)
-        for place, group in enumerate(sweep.zip):
-            rows = list(zip(*group.values(), strict=True))
-            drawn[f"zip {place}"] = rows.index(tuple(assignment[key] for key in group))
-    except (KeyError, ValueError):
-        return None
-    return drawn if assignment_of(sweep, drawn) == assignment else None
 
 
 class TrialQueue(Searcher):

@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 from ray.tune.schedulers import TrialScheduler
 
 from raylab.config.sweep import SweepConfig
-from raylab.config.trial import SplitConfig, TrialConfig
+from raylab.config.trial import SplitConfig
 from raylab.errors import CannotFinish
 from raylab.events.broadcast import Broadcast
 from raylab.events.logged import LoggedView, check_loggers
@@ -244,8 +244,8 @@ class Sweeping:
     def announce(self, reused: list[Record], epochs: int) -> None:
         """Tell the view how much there is to do; some searches plan their trials as they go."""
         if self.sweep.search.kind in ("optuna", "pbt"):
-            base = TrialConfig.model_validate(self.sweep.trial)
-            epochs = (self.plan.num_trials - len(reused)) * base.epochs
+            left = self.plan.num_trials - len(reused)
+            epochs = round(self.plan.num_epochs * left / self.plan.num_trials)
         self.view.planned(self.plan.num_trials, reused, self.slot.num_slots, epochs)
 
     def prepare(self) -> tuple[dict[Format, Variant], Images]:
