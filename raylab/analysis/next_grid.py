@@ -6,7 +6,6 @@ not ask and the evidence asks for is added.
 """
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +18,15 @@ from raylab.analysis.axes import shown
 from raylab.analysis.generations import is_population
 from raylab.analysis.levers import Gain, base_values, lever_name
 from raylab.analysis.verdicts import Verdict
+from raylab.analysis.zoom import rounded, zoomed
 from raylab.config.checks import contradictions
 from raylab.config.expand import count_trials
-from raylab.config.fields import field_problems, is_number, is_whole_number, overlay, root
+from raylab.config.fields import is_number, overlay, root
 from raylab.config.findings import Findings
 from raylab.config.sections import read_sections
 from raylab.config.trial import TrialConfig
 
 NUM_SEEDS = 3
-MIN_RATIO = 4  # values that span more are taken to stand on a logarithmic scale
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ class _Draft:
             self._ask("augment", levels, "augment: it overfits; stronger")
         if wish.more_learning:
             lr = float(self._value("lr"))
-            self._ask("lr", [_rounded(lr / 3), lr, _rounded(lr * 3)], "lr: it underfits; around")
+            self._ask("lr", [rounded(lr / 3), lr, rounded(lr * 3)], "lr: it underfits; around")
         if wish.soft_labels:
             self._ask("label_smoothing", [0.0, 0.1], "label_smoothing: labels are noisy")
 
@@ -199,7 +198,7 @@ class _Draft:
         if self.asked():
             return
         lr = float(self._value("lr"))
-        self._ask("lr", [_rounded(lr / 3), lr, _rounded(lr * 3)], "lr: every old axis is settled")
+        self._ask("lr", [rounded(lr / 3), lr, rounded(lr * 3)], "lr: every old axis is settled")
         levels = [self.trial.get("augment", "none"), "light", "strong", "trivial"]
         self._ask("augment", levels, "augment: every old axis is settled")
         self.grid["search"] = "grid"
@@ -226,46 +225,3 @@ class _Draft:
 
     def _value(self, key: str) -> Any:
         return self.trial.get(key, TrialConfig.model_fields[key].default)
-
-
-def zoomed(key: str, values: Sequence[float], good: Sequence[float]) -> list[Any]:
-    """The good ones of the values, and half-way to the neighbours of the lowest and the highest of
-    them, or beyond where it is the last.
-
-    On a logarithmic scale where the values span it; only what the field allows.
-    """
-    ordered, kept = sorted(set(values)), sorted(set(good))
-    if len(ordered) == 1:
-        return _allowed(key, kept)
-    is_log = ordered[0] > 0 and ordered[-1] / ordered[0] >= MIN_RATIO
-    first, last = ordered.index(kept[0]), ordered.index(kept[-1])
-    below = (
-        _between(ordered[first - 1], kept[0], is_log)
-        if first > 0
-        else _beyond(kept[0], ordered[1], is_log)
-    )
-    above = (
-        _between(kept[-1], ordered[last + 1], is_log)
-        if last + 1 < len(ordered)
-        else _beyond(kept[-1], ordered[-2], is_log)
-    )
-    return _allowed(key, [below, *kept, above])
-
-
-def _allowed(key: str, values: Sequence[float]) -> list[Any]:
-    """Those that the field allows, each once."""
-    plain = [round(value) if is_whole_number(key) else value for value in values]
-    return list(dict.fromkeys(value for value in plain if not field_problems(key, value)))
-
-
-def _between(a: float, b: float, is_log: bool) -> float:
-    return _rounded(math.sqrt(a * b) if is_log else (a + b) / 2)
-
-
-def _beyond(best: float, neighbour: float, is_log: bool) -> float:
-    """As far from the best as its neighbour, on the other side."""
-    return _rounded(best * best / neighbour if is_log else 2 * best - neighbour)
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.2g}")
