@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from raylab.analysis.diagnose import diagnose, diagnose_results
 from raylab.analysis.evidence import gather
-from raylab.analysis.next_grid import Wish, next_grid, zoomed
+from raylab.analysis.next_grid import Wish, next_grid
+from raylab.analysis.zoom import zoomed
 from raylab.cli import app
 from raylab.config.grid import read_grid
 from raylab.errors import Refused
@@ -253,6 +254,14 @@ def test_a_number_is_zoomed_between_its_neighbours_or_beyond_the_last():
     assert zoomed("drop_rate", [0.0, 0.2], [0.0]) == [0.0, 0.1]
     assert zoomed("epochs", [5, 20], [20]) == [10, 20, 80]
     assert zoomed("seed", [1.0], [1.0]) == [1]
+
+
+def test_a_zoomed_whole_number_keeps_the_step_of_those_around_it():
+    assert zoomed("image_size", [64, 96], [96]) == [80, 96, 128]
+    assert zoomed("image_size", [224, 518], [518]) == [364, 518, 812]  # patches of 14 fit
+    assert zoomed("batch_size", [64, 128, 256], [256]) == [192, 256, 512]
+    assert zoomed("batch_size", [64, 72], [64]) == [56, 64]  # no multiple of 8 lies between
+    assert zoomed("epochs", [100, 345], [345]) == [220, 345, 590]
 
 
 def test_values_that_are_not_clearly_worse_stay_inside_the_zoom():

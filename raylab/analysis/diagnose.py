@@ -32,7 +32,7 @@ class Diagnosis:
     suspects: pd.DataFrame | None
     """`suspects` of analysis/labels.py; None where labels could not be judged."""
     next: NextGrid | None
-    """None where the results have no grid."""
+    """None where the results have no grid, or nothing is left to ask."""
     quality: LabelQuality | None = None
 
 
@@ -64,7 +64,8 @@ def diagnose(evidence: Evidence) -> Diagnosis:
 
 
 def diagnose_results(results: ResultsDirectory) -> Diagnosis:
-    """Reads the results, writes suspects.parquet and next.yaml into them.
+    """Reads the results, writes suspects.parquet and next.yaml into them; where there is no next
+    grid, that of an earlier diagnosis is deleted.
 
     Refused if they hold no complete trial.
     """
@@ -72,7 +73,9 @@ def diagnose_results(results: ResultsDirectory) -> Diagnosis:
     if diagnosis.suspects is not None:
         table = pa.Table.from_pandas(diagnosis.suspects, preserve_index=False)
         results.write_suspects(table)
-    if diagnosis.next is not None:
+    if diagnosis.next is None:
+        results.delete_next_grid()
+    else:
         results.write_next_grid(diagnosis.next.text())
     return diagnosis
 
@@ -95,22 +98,25 @@ def _next(
     if not evidence.grid:
         return None, []
     try:
-        ahead = next_grid(evidence.grid, verdicts, _wish(findings), pulled)
+        ahead = next_grid(evidence.grid, verdicts, _wish(findings, pulled), pulled)
     except Refused as refused:
         text = f"No next grid: the sweep's own is not accepted ({refused.problems[0]})."
         return None, [Finding("next", text, {}, "note", "high")]
-    changes = "; ".join(ahead.reasons[1:]) or "the same grid, nothing points elsewhere"
-    sentence = f"Next: {changes} ({ahead.num_trials} trials)."
+    if ahead is None:
+        text = "No next grid: nothing points to a trial that this sweep did not ask for."
+        return None, [Finding("next", text, {}, "note", "medium")]
+    sentence = f"Next: {'; '.join(ahead.reasons[1:])} ({ahead.num_trials} trials)."
     return ahead, [Finding("next", sentence, {"reasons": ahead.reasons}, "note", "medium")]
 
 
-def _wish(findings: Sequence[Finding]) -> Wish:
+def _wish(findings: Sequence[Finding], pulled: Sequence[Gain]) -> Wish:
     """What the findings ask for, read from their numbers."""
     by_topic: dict[str, Any] = {finding.topic: finding for finding in reversed(findings)}
     fit, curve, labels = by_topic.get("fit"), by_topic.get("curve"), by_topic.get("labels")
     gains = curve.evidence.get("gain") if curve else None
     helps = bool(gains and gains[1] > 0.002)
     unclear = any(f.evidence.get("verdict") == "unclear" for f in findings)
+    unclear |= any(not (g.estimate.is_clear or g.estimate.is_nothing) for g in pulled)
     seeds = by_topic.get("seeds")
     interval = labels.evidence.get("noise_rate_interval", [0.0]) if labels else [0.0]
     return Wish(

@@ -2,12 +2,12 @@
 
 Axes that explain nothing are fixed, those that matter are narrowed around their best level or
 widened beyond it where that is the last one; levers that help become the base; what the sweep did
-not ask and the evidence asks for is added.
+not ask and the evidence asks for is added. What was settled is not asked again, and a step that
+would make a grid that is not accepted is not taken.
 """
 
 import copy
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,23 @@ from raylab.analysis.axes import shown
 from raylab.analysis.generations import is_population
 from raylab.analysis.levers import Gain, base_values, lever_name
 from raylab.analysis.verdicts import Verdict
-from raylab.config.checks import contradictions
-from raylab.config.expand import count_trials
-from raylab.config.fields import field_problems, is_number, is_whole_number, overlay, root
+from raylab.analysis.zoom import rounded, zoomed
+from raylab.config.checks import SERVES, contradictions
+from raylab.config.expand import count_trials, expand, swept, values_of
+from raylab.config.fields import coerce, is_number, overlay, root, value_at
+from raylab.config.files import parent_of
 from raylab.config.findings import Findings
 from raylab.config.sections import read_sections
+from raylab.config.sweep import SweepConfig
 from raylab.config.trial import TrialConfig
 
 NUM_SEEDS = 3
-MIN_RATIO = 4  # values that span more are taken to stand on a logarithmic scale
+AUGMENTS = ("light", "strong", "trivial")
+LISTED = {"grid", "random"}
+"""Searches whose trials are known beforehand."""
+MAX_COMPARED = 100_000
+"""Sweeps of more trials are compared as they are written, not trial by trial."""
+_DEFAULTS = TrialConfig().flat()
 
 
 @dataclass(frozen=True)
@@ -59,73 +67,144 @@ class NextGrid:
 
 def next_grid(
     grid: Mapping[str, Any], verdicts: Sequence[Verdict], wish: Wish, gains: Sequence[Gain] = ()
-) -> NextGrid:
-    """The grid to run next; it is accepted as it stands. grid: as the sweep has written it; gains:
-    of its levers, the largest first.
+) -> NextGrid | None:
+    """The grid to run next; it is accepted as it stands. None where it would ask no trial that the
+    old one did not. grid: as the sweep has written it; gains: of its levers, the largest first.
 
     Refused if the grid it starts from is none.
     """
+    given, findings = _read(grid)
+    findings.refuse_if_any()
     draft = _Draft(grid)
     for verdict in verdicts:
         draft.settle(verdict)
-    draft.pull(gains)
+    levers = {lever_name(grid, lever): lever for lever in grid.get("levers", [])}
+    for gain in gains:
+        draft.pull(gain, levers.get(gain.lever, {}))
     draft.grant(wish)
     draft.ask_something()
-    draft.grid["exclude"] = [
-        partial for partial in draft.grid.get("exclude", []) if set(partial) <= set(draft.asked())
-    ]
-    findings = Findings("next.yaml")
-    sweep = read_sections(copy.deepcopy(draft.grid), Path(), findings)
-    contradictions(sweep, findings)
-    findings.refuse_if_any()
+    draft.loosen()
+    sweep, _ = _read(draft.grid)
+    if not _asks_more(sweep, given, draft.dead):
+        return None
+    if any(map(parent_of, values_of(sweep, "pretrained"))):
+        text = "pretrained: these results alone keep those weights; run it with --results of them"
+        draft.reasons.append(text)
     num = count_trials(sweep)
+    num = min(num, sweep.budget.trials or num)
     head = f"What to try after {grid.get('name', 'this sweep')}?  ({num} trials)"
     return NextGrid(draft.grid, (head, *draft.reasons), num)
 
 
+def _read(grid: Mapping[str, Any]) -> tuple[SweepConfig, Findings]:
+    """The sweep, and why it would not be accepted."""
+    findings = Findings("next.yaml")
+    sweep = read_sections(copy.deepcopy(dict(grid)), Path(), findings)
+    contradictions(sweep, findings)
+    return sweep, findings
+
+
+def _asks_more(new: SweepConfig, old: SweepConfig, dead: Mapping[str, Any]) -> bool:
+    """Whether a trial of the new sweep is none of the old one's. dead: fields of which only this
+    value counts.
+    """
+    if swept(new) and set(new.seeds) - set(old.seeds):
+        return True
+    if not {new.search.kind, old.search.kind} <= LISTED or count_trials(old) > MAX_COMPARED:
+        return new.model_copy(update={"name": old.name}) != old
+    one_seed = {"seeds": new.seeds[:1]}
+    ran = {_essence(config, dead) for config in expand(old.model_copy(update=one_seed))}
+    asked = expand(new.model_copy(update=one_seed))
+    return any(_essence(config, dead) not in ran for config in asked)
+
+
+def _essence(config: TrialConfig, dead: Mapping[str, Any]) -> TrialConfig:
+    """The config without what it does not read."""
+    idle = [key for key, (field, value) in SERVES.items() if getattr(config, field) != value]
+    return config.model_copy(update={**dict.fromkeys(idle), **dead})
+
+
 class _Draft:
-    """A copy of the grid while it is changed."""
+    """A copy of the grid while it is changed, step by step."""
 
     def __init__(self, grid: Mapping[str, Any]) -> None:
         self.grid = copy.deepcopy(dict(grid))
         self.grid["name"] = f"{str(grid.get('name', 'sweep'))[:94]}-next"
-        self.axes: dict[str, Any] = self.grid.setdefault("axes", {})
-        self.trial: dict[str, Any] = self.grid.setdefault("trial", {})
         self.reasons: list[str] = []
+        self.judged: dict[str, list[Any]] = {}
+        """By field, the values between which the diagnosis has decided."""
+        self.dead: dict[str, Any] = {}
+        """Dead wires, and what each is fixed at."""
+        self.is_open = False
+        """Whether an axis keeps levels of which none is new and none shown to be the best."""
 
-    def asked(self) -> list[str]:
-        """The fields that move."""
-        zipped = [key for group in self.grid.get("zip", []) for key in group]
-        return [*self.axes, *zipped, *(key for lever in self.levers for key in lever)]
+    @property
+    def axes(self) -> dict[str, Any]:
+        """What is crossed."""
+        axes: dict[str, Any] = self.grid.setdefault("axes", {})
+        return axes
+
+    @property
+    def trial(self) -> dict[str, Any]:
+        """The base."""
+        trial: dict[str, Any] = self.grid.setdefault("trial", {})
+        return trial
 
     @property
     def levers(self) -> list[dict[str, Any]]:
         """What is pulled alone."""
         return list(self.grid.get("levers", []))
 
-    def pull(self, gains: Sequence[Gain]) -> None:
-        """Levers that help become the base, the best of each field; those that could not be told
-        are pulled again on top of it; the others are settled.
-        """
-        if not self.levers:
-            return
-        named = {lever_name(self.grid, lever): lever for lever in self.levers}
-        settled: set[str] = set()
-        taken: set[str] = set()
-        for gain in gains:
-            lever = named.get(gain.lever, {})
-            if gain.estimate.is_clear or gain.estimate.is_nothing:
-                settled.add(gain.lever)
-            if gain.estimate.low > 0 and lever and self._is_free(lever, taken):
-                taken |= {root(key) for key in lever}
-                self.grid["trial"] = self.trial = overlay(self.trial, lever)
-                self.reasons.append(f"{gain.lever}: helps, so that it joins the base")
-        left = [lever for name, lever in named.items() if name not in settled]
-        self.grid["levers"] = [lever for lever in left if self._is_free(lever, taken)]
+    def asked(self) -> list[str]:
+        """The fields that move."""
+        zipped = [key for group in self.grid.get("zip", []) for key in group]
+        return [*self.axes, *zipped, *(key for lever in self.levers for key in lever)]
 
-    def _is_free(self, lever: Mapping[str, Any], taken: set[str]) -> bool:
-        """Whether the lever touches no field that another has moved, and fits the base."""
-        return not taken & {root(key) for key in lever} and bool(base_values(self.grid, lever))
+    def take(self, step: Callable[..., None], *args: Any) -> bool:
+        """Takes the step if the grid is accepted after it; else all stays as it was."""
+        before = copy.deepcopy((self.grid, self.reasons))
+        step(*args)
+        self._tidy()
+        is_accepted = not _read(self.grid)[1].problems
+        if not is_accepted:
+            self.grid, self.reasons = before
+        return is_accepted
+
+    def _tidy(self) -> None:
+        """Takes out what a step has left without effect."""
+        sweep, _ = _read(self.grid)
+        for key, (field, value) in SERVES.items():
+            if value not in values_of(sweep, field):
+                self.trial.pop(key, None)
+                self.axes.pop(key, None)
+        if not self.asked():
+            self.grid["search"] = "grid"
+
+    def pull(self, gain: Gain, lever: dict[str, Any]) -> None:
+        """A lever that helps joins the base, the best of each field; one that could not be told is
+        pulled again on top of it; any other is settled.
+        """
+        estimate = gain.estimate
+        if lever not in self.levers or not (estimate.is_clear or estimate.is_nothing):
+            return
+        if len(lever) == 1:
+            ((key, value),) = lever.items()
+            self.judged.setdefault(key, [self._value(key)] if "." not in key else []).append(value)
+        if not (estimate.low > 0 and self.take(self._join, lever, gain.lever)):
+            self.take(self._drop, lever)
+
+    def _join(self, lever: dict[str, Any], name: str) -> None:
+        taken = set(map(root, lever))
+        self.grid["trial"] = overlay(self.trial, lever)
+        self.grid["levers"] = [
+            other
+            for other in self.levers
+            if not taken & set(map(root, other)) and base_values(self.grid, other)
+        ]
+        self.reasons.append(f"{name}: helps, so that it joins the base")
+
+    def _drop(self, lever: dict[str, Any]) -> None:
+        self.grid["levers"] = [other for other in self.levers if other != lever]
 
     def settle(self, verdict: Verdict) -> None:
         """Fixes, narrows or widens one axis; splits decide what is measured and stay."""
@@ -134,33 +213,53 @@ class _Draft:
         key = verdict.axis.name
         values = self.axes.get(key)
         if isinstance(values, dict):
-            self._narrow_range(key, values, verdict)
+            self.take(self._narrow_range, key, values, verdict)
         if not isinstance(values, list):
             return
         by_level = {self._level(key, value): value for value in values}
-        if verdict.best_level not in by_level:
+        if verdict.best_level not in by_level or verdict.kind in ("unclear", "unpaired"):
             return
-        best = by_level[verdict.best_level]
-        if verdict.kind in ("dead", "nothing"):
-            self._fix(key, values[0] if verdict.kind == "dead" else best)
-            why = "a dead wire" if verdict.kind == "dead" else "makes no difference"
-            self.reasons.append(f"{key}: {why}; fixed at {shown(self._value(key))}")
-        if verdict.kind != "matters":
-            return
-        worse = verdict.worse_levels()
-        kept = [value for level, value in by_level.items() if level not in worse]
-        if is_number(key):
-            self.axes[key] = zoomed(key, [float(v) for v in values], [float(v) for v in kept])
-            around = "it" if len(kept) == 1 else "all that is not clearly worse"
-            best_at = f"best at {verdict.best_level}"
-            self.reasons.append(f"{key}: matters, {best_at}; looking around {around}")
+        self.judged[key] = values
+        if verdict.kind == "dead":
+            if self.take(self._fix, key, values[0], "a dead wire"):
+                self.dead[key] = values[0]
+        elif verdict.kind == "nothing":
+            self.take(self._fix, key, by_level[verdict.best_level], "makes no difference")
         else:
-            left_out = ", ".join(sorted(worse & set(by_level)))
-            self.reasons.append(f"{key}: without what is clearly worse ({left_out or 'nothing'})")
-            if len(kept) == 1:
-                self._fix(key, kept[0])
-            else:
-                self.axes[key] = kept
+            self.take(self._narrow, key, by_level, verdict)
+
+    def _narrow(self, key: str, by_level: Mapping[str, Any], verdict: Verdict) -> None:
+        """Leaves out what is clearly worse, and looks around the rest of numbers."""
+        worse = verdict.worse_levels() & set(by_level)
+        kept = [value for level, value in by_level.items() if level not in worse]
+        self.axes[key] = kept
+        around = self._around(key, list(by_level.values()), kept) if is_number(key) else kept
+        if len(around) > len(kept):
+            self.axes[key] = around
+            what = "it" if len(kept) == 1 else "all that is not clearly worse"
+            best_at = f"best at {verdict.best_level}"
+            self.reasons.append(f"{key}: matters, {best_at}; looking around {what}")
+            return
+        if worse:
+            left_out = ", ".join(sorted(worse))
+            self.reasons.append(f"{key}: without what is clearly worse ({left_out})")
+        if len(kept) == 1:
+            self._fix(key, kept[0])
+        self.is_open |= any(
+            not effect.estimate.is_nothing
+            for effect in verdict.effects
+            if not worse & {effect.low_level, effect.high_level}
+        )
+
+    def _around(self, key: str, values: Sequence[Any], kept: Sequence[Any]) -> list[Any]:
+        """The kept numbers and those around them that fit the rest of the grid."""
+        found = zoomed(key, [float(v) for v in values], [float(v) for v in kept])
+        return [value for value in found if value in kept or self._fits(key, value)]
+
+    def _fits(self, key: str, value: Any) -> bool:
+        """Whether the grid is accepted with the value on that axis."""
+        axes = {**self.axes, key: [*self.axes[key], value]}
+        return not _read({**self.grid, "axes": axes})[1].problems
 
     def _narrow_range(self, key: str, given: dict[str, Any], verdict: Verdict) -> None:
         """A range that was drawn from becomes the part in which the best quarter lies."""
@@ -174,47 +273,95 @@ class _Draft:
 
     def grant(self, wish: Wish) -> None:
         """Adds what the evidence asks for and the grid does not ask yet."""
+        if wish.more_seeds or self.is_open:
+            self.take(self._change_seeds)
+        if wish.more_epochs:
+            self.take(self._add_epochs, wish.more_epochs)
+        if wish.more_augmentation:
+            self.take(self._ask, "augment", AUGMENTS, "augment: it overfits; stronger")
+        if wish.more_learning:
+            self.take(self._ask, "lr", self._other_lr(), "lr: it underfits; around")
+        if wish.soft_labels:
+            smooth = "label_smoothing"
+            self.take(self._ask, smooth, (0.0, 0.1), f"{smooth}: labels are noisy")
+
+    def _change_seeds(self) -> None:
+        """Three, or where there are three already as many that never ran."""
         seeds = list(self.grid.get("seeds", [0]))
-        if wish.more_seeds and is_population(self.grid):
+        if is_population(self.grid):
             self.grid["seeds"] = [seeds[0] + 1]
             self.reasons.append("seeds: another population, to tell luck from merit")
-        elif wish.more_seeds and len(seeds) < NUM_SEEDS:
+        elif len(seeds) < NUM_SEEDS:
             free = [seed for seed in range(NUM_SEEDS * 2) if seed not in seeds]
             self.grid["seeds"] = [*seeds, *free[: NUM_SEEDS - len(seeds)]]
             self.reasons.append("seeds: three, to tell luck from merit")
-        if wish.more_epochs and "epochs" not in self.asked():
-            self.trial["epochs"] = int(self._value("epochs")) + wish.more_epochs
-            self.reasons.append(f"epochs: the curve still climbs; {self.trial['epochs']}")
-        if wish.more_augmentation:
-            levels = [self.trial.get("augment", "none"), "light", "strong", "trivial"]
-            self._ask("augment", levels, "augment: it overfits; stronger")
-        if wish.more_learning:
-            lr = float(self._value("lr"))
-            self._ask("lr", [_rounded(lr / 3), lr, _rounded(lr * 3)], "lr: it underfits; around")
-        if wish.soft_labels:
-            self._ask("label_smoothing", [0.0, 0.1], "label_smoothing: labels are noisy")
+        else:
+            first = max(seeds) + 1
+            self.grid["seeds"] = list(range(first, first + len(seeds)))
+            self.reasons.append(f"seeds: {len(seeds)} others, to tell luck from merit")
+
+    def _add_epochs(self, more: int) -> None:
+        num = int(self._value("epochs")) + more
+        if "epochs" not in self.asked() and not self._is_judged("epochs", num):
+            self.trial["epochs"] = num
+            self.reasons.append(f"epochs: the curve still climbs; {num}")
 
     def ask_something(self) -> None:
         """A grid whose every axis was fixed asks for the learning rate and the augmentation."""
         if self.asked():
             return
+        for key, values in (("lr", self._other_lr()), ("augment", AUGMENTS)):
+            if key not in self.judged:
+                self.take(self._ask, key, values, f"{key}: every old axis is settled")
+
+    def loosen(self) -> None:
+        """Takes out the exclusions that leave nothing out any more."""
+        self.grid["exclude"] = list(filter(self._is_met, self.grid.get("exclude", [])))
+
+    def _is_met(self, partial: Mapping[str, Any]) -> bool:
+        """Whether no field of the exclusion is fixed at another value."""
+        moving = {*map(root, self.asked()), "seed"}
+        fixed = {key: value for key, value in partial.items() if root(key) not in moving}
+        try:
+            config = TrialConfig.model_validate(self.trial)
+        except ValidationError:  # it fits only together with an axis
+            return True
+        return all(value_at(config, key) == coerce(key, value) for key, value in fixed.items())
+
+    def _other_lr(self) -> tuple[float, ...]:
         lr = float(self._value("lr"))
-        self._ask("lr", [_rounded(lr / 3), lr, _rounded(lr * 3)], "lr: every old axis is settled")
-        levels = [self.trial.get("augment", "none"), "light", "strong", "trivial"]
-        self._ask("augment", levels, "augment: every old axis is settled")
-        self.grid["search"] = "grid"
+        return rounded(lr / 3), rounded(lr * 3)
 
-    def _ask(self, key: str, values: list[Any], reason: str) -> None:
-        """A new axis, unless the field moves already; each meaning once."""
-        if any(asked.partition(".")[0] == key for asked in self.asked()):
+    def _ask(self, key: str, values: Sequence[Any], reason: str) -> None:
+        """A new axis of the base's value and the others, each meaning once; none where the field
+        moves already, or nothing is left that was not judged.
+        """
+        if key in map(root, self.asked()):
             return
-        self.axes[key] = list({self._level(key, value): value for value in values}.values())
-        self.trial.pop(key, None)
-        self.reasons.append(reason)
+        fresh = [value for value in values if not self._is_judged(key, value)]
+        levels = {self._level(key, value): value for value in (self._value(key), *fresh)}
+        if len(levels) > 1:
+            asked = list(levels.values())
+            self.axes[key] = sorted(asked) if is_number(key) else asked
+            self.trial.pop(key, None)
+            self.reasons.append(reason)
 
-    def _fix(self, key: str, value: Any) -> None:
+    def _is_judged(self, key: str, value: Any) -> bool:
+        """Whether the diagnosis has decided on the value: on a number between those that ran too,
+        on a dead wire all of them.
+        """
+        old = self.judged.get(key, [])
+        if key in self.dead or not old:
+            return key in self.dead
+        if is_number(key):
+            return bool(min(old) <= value <= max(old))
+        return self._level(key, value) in {self._level(key, other) for other in old}
+
+    def _fix(self, key: str, value: Any, why: str = "") -> None:
         del self.axes[key]
-        self.grid["trial"] = self.trial = overlay(self.trial, {key: value})
+        self.grid["trial"] = overlay(self.trial, {key: value})
+        if why:
+            self.reasons.append(f"{key}: {why}; fixed at {shown(self._value(key))}")
 
     def _level(self, key: str, value: Any) -> str:
         """The value as a leaderboard shows it."""
@@ -225,47 +372,4 @@ class _Draft:
         return shown(flat.get(key, value))
 
     def _value(self, key: str) -> Any:
-        return self.trial.get(key, TrialConfig.model_fields[key].default)
-
-
-def zoomed(key: str, values: Sequence[float], good: Sequence[float]) -> list[Any]:
-    """The good ones of the values, and half-way to the neighbours of the lowest and the highest of
-    them, or beyond where it is the last.
-
-    On a logarithmic scale where the values span it; only what the field allows.
-    """
-    ordered, kept = sorted(set(values)), sorted(set(good))
-    if len(ordered) == 1:
-        return _allowed(key, kept)
-    is_log = ordered[0] > 0 and ordered[-1] / ordered[0] >= MIN_RATIO
-    first, last = ordered.index(kept[0]), ordered.index(kept[-1])
-    below = (
-        _between(ordered[first - 1], kept[0], is_log)
-        if first > 0
-        else _beyond(kept[0], ordered[1], is_log)
-    )
-    above = (
-        _between(kept[-1], ordered[last + 1], is_log)
-        if last + 1 < len(ordered)
-        else _beyond(kept[-1], ordered[-2], is_log)
-    )
-    return _allowed(key, [below, *kept, above])
-
-
-def _allowed(key: str, values: Sequence[float]) -> list[Any]:
-    """Those that the field allows, each once."""
-    plain = [round(value) if is_whole_number(key) else value for value in values]
-    return list(dict.fromkeys(value for value in plain if not field_problems(key, value)))
-
-
-def _between(a: float, b: float, is_log: bool) -> float:
-    return _rounded(math.sqrt(a * b) if is_log else (a + b) / 2)
-
-
-def _beyond(best: float, neighbour: float, is_log: bool) -> float:
-    """As far from the best as its neighbour, on the other side."""
-    return _rounded(best * best / neighbour if is_log else 2 * best - neighbour)
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.2g}")
+        return self.trial.get(key, _DEFAULTS[key])

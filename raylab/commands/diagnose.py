@@ -15,7 +15,7 @@ MARKS = {"note": " ", "warning": "!", "problem": "✗"}
 def diagnose(
     results: Annotated[str, typer.Argument(metavar="RESULTS")], as_json: AsJson = False
 ) -> None:
-    """Say why the accuracy stops where it does; write suspects.parquet and next.yaml.
+    """Say why the accuracy stops where it does; write suspects.parquet, next.yaml if more is open.
 
     raylab diagnose results/aug
     """

@@ -41,12 +41,12 @@ _COMMON = {
     "pretrained": "which says with whose weights a member goes on",
     "epochs": "which says how long a generation is",
 }
-# Fields that are read only where another one has this value.
-_SERVES = {
+SERVES = {
     "focal_gamma": ("loss", "focal"),
     "gce_q": ("loss", "gce"),
     "effective_beta": ("class_weights", "effective"),
 }
+"""Fields that are read only where another one has this value."""
 
 
 def contradictions(sweep: SweepConfig, findings: Findings) -> None:
@@ -129,7 +129,7 @@ def _overruled_options(sweep: SweepConfig, findings: Findings) -> None:
 def _idle_fields(sweep: SweepConfig, findings: Findings) -> None:
     """An axis, or a value that someone chose, which no trial would read."""
     places = dict(_axis_places(sweep))
-    for key, (field, value) in _SERVES.items():
+    for key, (field, value) in SERVES.items():
         text = f"does nothing unless {field} is {value}; set that, or take this out"
         default = TrialConfig.model_fields[key].default
         axis = _axis(sweep, field)

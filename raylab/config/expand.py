@@ -114,6 +114,16 @@ def swept(sweep: SweepConfig) -> list[str]:
     return list(dict.fromkeys([*moved, *(key for lever in sweep.levers for key in lever)]))
 
 
+def values_of(sweep: SweepConfig, key: str) -> list[Any]:
+    """Every value that the sweep itself gives the field: under trial, on a listed axis, by a
+    lever.
+    """
+    parts = [sweep.trial, *sweep.levers]
+    groups = [fixed_axes(sweep), *sweep.zip]
+    given = [part[key] for part in parts if key in part]
+    return [*given, *(value for group in groups for value in group.get(key, ()))]
+
+
 def fixed_axes(sweep: SweepConfig) -> dict[str, tuple[Any, ...]]:
     """The axes that are lists of values."""
     return {k: axis for k, axis in sweep.axes.items() if not isinstance(axis, Distribution)}
@@ -290,7 +300,7 @@ def _matching(
     partials: Sequence[Mapping[str, Any]],
 ) -> tuple[int, ...]:
     """The places of the partial configs with which the point agrees."""
-    given, config = {**point, "seed": seed}, None
+    given, config = {**sweep.trial, **point, "seed": seed}, None
     with contextlib.suppress(ValidationError):
         config = config_from(sweep, point, seed)
 

@@ -290,6 +290,10 @@ class ResultsDirectory:
         """The grid file to run next."""
         self.folder.write_bytes(NEXT_GRID, text.encode())
 
+    def delete_next_grid(self) -> None:
+        """There is none to run next; missing is fine."""
+        self.folder.delete(NEXT_GRID)
+
     # What `report` leaves
 
     def write_report(self, content: bytes, *, of_several: bool) -> str:

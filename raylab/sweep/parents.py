@@ -4,9 +4,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from raylab.config.expand import swept
+from raylab.config.expand import values_of
 from raylab.config.files import DESCRIPTION, WEIGHTS, parent_of
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import TrialConfig
@@ -43,11 +42,7 @@ def refuse_strangers(results: ResultsDirectory, sweep: SweepConfig) -> None:
 
 def named_parents(sweep: SweepConfig) -> set[str]:
     """The trials of which the grid itself says that others begin with them."""
-    given: list[Any] = [sweep.trial.get("pretrained")]
-    if "pretrained" in swept(sweep):
-        moves: list[dict[str, Any]] = [dict(sweep.axes), *map(dict, sweep.zip)]
-        given += [value for group in moves for value in group.get("pretrained", ())]
-        given += [lever.get("pretrained") for lever in sweep.levers]
+    given = values_of(sweep, "pretrained")
     return {parent for value in given if (parent := parent_of(value)) is not None}
 
 
