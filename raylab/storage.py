@@ -78,6 +78,23 @@ class Folder:
         """The folder of that name in this one."""
         return Folder(self.path_of(name))
 
+    @property
+    def name(self) -> str:
+        """By what name it is a child of the folder above."""
+        if self.is_local:
+            return os.path.basename(self.location)
+        return unquote(self.location.partition("?")[0].rstrip("/").rpartition("/")[2])
+
+    @property
+    def above(self) -> "Folder | None":
+        """The folder in which it is; None of a bucket, and of the root of the disk."""
+        if self.is_local:
+            parent = os.path.dirname(self.location)
+            return None if parent == self.location else Folder(parent)
+        base, mark, options = self.location.partition("?")
+        parent = base.rstrip("/").rpartition("/")[0]
+        return Folder(f"{parent}{mark}{options}") if "://" in parent else None
+
     def opened(self) -> tuple[fs.FileSystem | None, str]:
         """A filesystem and the path on it, for a library that writes there by itself; None for this
         machine's own disk.

@@ -11,8 +11,10 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
+from pyarrow import fs
 from typer.testing import CliRunner
 
+from raylab import storage
 from raylab.after.kept import Kept, boxes_given, find_kept
 from raylab.cli import app
 from raylab.config.trial import TrialConfig
@@ -180,6 +182,34 @@ def test_a_model_is_found_by_its_folder_or_by_enough_of_its_id(finished: Path) -
         find_kept(place, "zzz")
     with pytest.raises(Refused, match="holds no model"):
         find_kept(str(finished / "faces"))
+
+
+def test_a_model_behind_a_uri_with_options_is_found_with_its_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = "?scheme=http&endpoint_override=localhost:9000"
+    asked = []
+
+    def opened(location: str) -> tuple[fs.FileSystem, str]:
+        asked.append(location)
+        path = location.removeprefix("s3://").removesuffix(options)
+        return fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), path
+
+    monkeypatch.setattr(storage, "_open", opened)
+    kept(tmp_path / "b/r/checkpoints/0123456789ab")
+    kept(tmp_path / "b/r/final/0123456789ab")
+    ResultsDirectory(tmp_path / "b/r").write_grid({"name": "r"})
+    for model, trial in (
+        ("s3://b/r", "0123"),
+        ("s3://b/r/checkpoints/0123456789ab", None),
+        ("s3://b/r/final/0123456789ab", None),
+    ):
+        found = find_kept(model + options, trial)
+        assert found.trial_id == "0123456789ab"
+        assert found.results is not None
+        assert found.results.location == f"s3://b/r{options}"
+        assert found.is_final == ("final" in model)
+    assert all(location.endswith(options) for location in asked)
 
 
 def test_boxes_that_a_source_gave_are_counted(tmp_path: Path) -> None:

@@ -136,6 +136,19 @@ def test_options_of_a_uri_stay_behind_its_path() -> None:
     assert folder.child("y").location == "s3://bucket/x/y?region=us-west-2"
 
 
+@pytest.mark.parametrize("at", ["/data/a run", "s3://bucket", "s3://b/r?scheme=http&endpoint=h:9"])
+def test_a_folder_knows_the_one_above_and_its_own_name_there(at: str) -> None:
+    folder = Folder(at)
+    for name in ("checkpoints", "내 얼굴", "100 %?"):
+        child = folder.child(name)
+        assert (child.above, child.name) == (folder, name)
+
+
+@pytest.mark.parametrize("top", ["/", "s3://bucket", "s3://bucket/?region=eu"])
+def test_nothing_is_above_the_top_of_a_storage(top: str) -> None:
+    assert Folder(top).above is None
+
+
 def test_a_uri_may_be_typed_with_spaces_and_korean_letters() -> None:
     folder = Folder("s3://bucket/내 얼굴?region=us-west-2")
     assert folder == Folder("s3://bucket/%EB%82%B4%20%EC%96%BC%EA%B5%B4?region=us-west-2")

@@ -30,7 +30,7 @@ class Kept:
     @property
     def trial_id(self) -> str:
         """The folder's own name."""
-        return self.folder.location.rstrip("/").rpartition("/")[2]
+        return self.folder.name
 
 
 def find_kept(model: str, trial: str | None = None) -> Kept:
@@ -39,9 +39,10 @@ def find_kept(model: str, trial: str | None = None) -> Kept:
     """
     folder = Folder(model)
     if trial is None and folder.exists(DESCRIPTION):
-        above, _, kind = folder.location.rpartition("/")[0].rpartition("/")
-        results = ResultsDirectory(above) if above and Folder(above).exists(GRID) else None
-        return Kept(folder, results, is_final=kind == "final")
+        kind = folder.above
+        above = None if kind is None else kind.above
+        results = None if above is None or not above.exists(GRID) else ResultsDirectory(above)
+        return Kept(folder, results, is_final=kind is not None and kind.name == "final")
     results = ResultsDirectory(folder)
     kept = sorted(results.checkpoint_ids())
     matches = [trial_id for trial_id in kept if trial_id.startswith(trial or "")]
