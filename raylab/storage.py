@@ -250,6 +250,27 @@ class Folder:
         ]
 
 
+def file_at(place: str) -> tuple[Folder, str]:
+    """The folder of a file that a user names by a path or a URI, and the file's name in it.
+
+    Refused where no file can be: at a folder or a bucket, or below a file.
+    """
+    file = Folder(place)
+    folder = file.above
+    if folder is None or (file.is_local and os.path.isdir(file.location)):
+        text = "is a folder; name a file in it"
+    elif folder.is_local and not (there := _nearest(folder.location)).is_dir():
+        text = f"cannot be below {there}, which is a file; give another path"
+    else:
+        return folder, file.name
+    raise Refused([Problem(place, text)], "--output", "nothing was written")
+
+
+def _nearest(path: str) -> Path:
+    """The path, or the first above it that is there."""
+    return next(there for there in (Path(path), *Path(path).parents) if os.path.exists(there))
+
+
 def persistently(work: Callable[[], T]) -> T:
     """What `work` gives, tried again with longer and longer pauses while the storage fails."""
     for pause_s in PAUSES_S:

@@ -1,6 +1,8 @@
 """What the commands print and return; the sweep itself is tested in test_sweep.py."""
 
+import errno
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from raylab import __version__
 from raylab.cli import app
+from raylab.commands.exit_codes import exit_codes
 from raylab.config.grid import read_grid
 from raylab.config.trial import TrialConfig
 from raylab.images.source import scan
@@ -164,6 +167,17 @@ def test_a_path_that_cannot_be_used_is_told_in_one_line(place: Path, verb: str, 
     assert path in answer.stderr
     assert len(answer.stderr.splitlines()) <= 2
     assert (place / "file").read_text() == "no folder"
+
+
+@pytest.mark.parametrize("code", [errno.EEXIST, errno.EROFS, errno.ENOSPC])
+def test_what_the_system_says_of_a_path_is_told_in_one_line(
+    code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended, exit_codes():
+        raise OSError(code, os.strerror(code), "here/it")
+    assert ended.value.code == 2
+    said = f"here/it  cannot be used: {os.strerror(code)}; give another path\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_storage_that_does_not_answer_is_told_in_its_own_words(

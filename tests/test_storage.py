@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from raylab import storage
 from raylab.errors import CannotWrite, Refused
-from raylab.storage import Folder
+from raylab.storage import Folder, file_at
 
 
 @pytest.fixture(params=["local", "remote"])
@@ -158,6 +158,23 @@ def test_a_uri_may_be_typed_with_spaces_and_korean_letters() -> None:
 def test_a_uri_that_nobody_can_open_is_refused() -> None:
     with pytest.raises(Refused, match="https://host/x  is no place that can be opened"):
         Folder("https://host/x").names()
+
+
+def test_a_file_that_a_user_names_is_in_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert file_at("new/a b.html") == (Folder("new"), "a b.html")
+    assert file_at("s3://b/x/a b.html?region=eu") == (Folder("s3://b/x?region=eu"), "a b.html")
+    (tmp_path / "file").touch()
+    for wrong, said in (
+        (".", "is a folder"),
+        ("s3://bucket", "is a folder"),
+        ("file/a", "cannot be below"),
+        ("file/deep/a", "cannot be below .*file, which is a file"),
+    ):
+        with pytest.raises(Refused, match=said):
+            file_at(wrong)
 
 
 def test_pickles_as_its_location(folder: Folder) -> None:
