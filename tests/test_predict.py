@@ -212,6 +212,40 @@ def test_a_model_behind_a_uri_with_options_is_found_with_its_results(
     assert all(location.endswith(options) for location in asked)
 
 
+def test_a_model_that_is_not_whole_is_no_model_and_nobody_sees_a_traceback(
+    faces: Path, tmp_path: Path
+) -> None:
+    results = ResultsDirectory(tmp_path)
+    for trial_id in ("aaa", "bbb"):
+        kept(Path(results.checkpoint(trial_id).location))
+    image = next((faces / "faces").rglob("*.png"))
+    results.checkpoint("aaa").delete("model.json")
+    results.folder.write_bytes("checkpoints/.DS_Store", b"")
+    assert run("predict", tmp_path, image)[0] == 0  # bbb, the one that is left
+    folder = results.checkpoint("bbb")
+    whole = folder.read_json("model.json")
+
+    def told() -> str:
+        code, out, err = run("predict", folder.location, image)
+        assert (code, out, len(err.splitlines())) == (2, "", 2)
+        assert err.startswith(f"{folder.location}  ")
+        return err
+
+    folder.write_json("model.json", whole | {"config": whole["config"] | {"newer": 3}})
+    assert "newer" in told()
+    folder.write_json("model.json", whole | {"precision": "float4"})
+    assert "float4" in told()
+    folder.write_json("model.json", whole | {"classes": ["a", "b"]})
+    assert "size mismatch" in told()
+    folder.write_bytes("model.json", b'{"config"')
+    assert "copy it anew" in told()
+    folder.write_json("model.json", whole)
+    folder.write_bytes("model.safetensors", folder.read_bytes("model.safetensors")[:-9])
+    assert "copy it anew" in told()
+    folder.delete("model.safetensors")
+    assert "model.safetensors is missing" in told()
+
+
 def test_boxes_that_a_source_gave_are_counted(tmp_path: Path) -> None:
     results = ResultsDirectory(tmp_path)
     place = Kept(results.checkpoint("aaa"), results)

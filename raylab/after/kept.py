@@ -1,20 +1,29 @@
 """From what a user names to a kept model, and the results that tell how it was made; no Ray."""
 
+import contextlib
+import textwrap
 from dataclasses import dataclass
 from typing import NoReturn
 
+from safetensors import SafetensorError
+
+from raylab import __version__
 from raylab.config.choices import did_you_mean
-from raylab.config.files import DESCRIPTION
+from raylab.config.files import DESCRIPTION, WEIGHTS
 from raylab.errors import Problem, Refused
-from raylab.results.card import About, model_card
+from raylab.results.card import About, model_card, title
 from raylab.results.directory import GRID, ResultsDirectory
 from raylab.results.record import Record
 from raylab.storage import Folder
-from raylab.training.checkpoint import KeptModel
+from raylab.training.checkpoint import KeptModel, load_model
 from raylab.training.export import preprocessing
 
 MAX_LISTED = 10
+MAX_REASON = 200
 GIVEN = "given"
+CARD = "MODEL_CARD.md"
+# What is raised on files that are cut off, of another raylab's fields or of another timm's layers.
+UNREADABLE = (ValueError, LookupError, TypeError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,20 @@ def find_kept(model: str, trial: str | None = None) -> Kept:
     return refuse(f"--trial {trial}", text)
 
 
+def load_kept(place: Kept) -> KeptModel:
+    """The model itself. Refused where its files are incomplete, damaged or of another raylab."""
+    try:
+        return load_model(place.folder)
+    except FileNotFoundError:
+        missing = [name for name in (WEIGHTS, DESCRIPTION) if not place.folder.exists(name)]
+        text = f"is incomplete: {' and '.join(missing)} is missing; copy it anew, or choose another"
+        refuse(place.folder.location, text)
+    except UNREADABLE as error:
+        reason = textwrap.shorten(str(error), MAX_REASON, placeholder=" …")
+        text = f"cannot be read by raylab {__version__} ({reason}); use the raylab and timm that"
+        refuse(place.folder.location, f"{text} trained it, or copy it anew")
+
+
 def boxes_given(place: Kept) -> int:
     """Of how many images the source itself gave the face that the model learned from."""
     try:
@@ -85,6 +108,16 @@ def _named(trial_id: str, record: Record | None) -> str:
     if record is None or record.val_accuracy is None:
         return trial_id
     return f"{trial_id} (val_accuracy {record.val_accuracy:.4f})"
+
+
+def card_beside(folder: Folder, file: str) -> str:
+    """The name for the card of a file in the folder: MODEL_CARD.md, as long as none of another file
+    is there.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not folder.read_bytes(CARD).startswith(title(file).encode()):
+            return f"{file}.{CARD}"
+    return CARD
 
 
 def card_of(place: Kept, kept: KeptModel, file: str) -> str:

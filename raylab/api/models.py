@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from raylab.after.kept import find_kept
+from raylab.after.kept import find_kept, load_kept
 from raylab.config.trial import TrialConfig
 from raylab.errors import Problem, Refused
 from raylab.images.crop import look
@@ -23,7 +23,6 @@ from raylab.images.variant import Format
 from raylab.results.directory import ResultsDirectory
 from raylab.results.winners import ranked_families
 from raylab.training.checkpoint import KeptModel
-from raylab.training.checkpoint import load_model as load_kept
 from raylab.training.predict import check_detector, predict_files, predict_pixels
 
 PNG_MODES = ("1", "I", "I;16", "L", "LA", "P", "RGB", "RGBA")
@@ -80,12 +79,12 @@ def load_model(place: str | Path, trial: str | None = None) -> Model:
     """The model in a folder of checkpoints/, or of a results directory the trial's: an id, or
     enough of its beginning; None = the best that was kept.
 
-    Raises Refused where there is none.
+    Raises Refused where there is none, or none that can be read.
     """
     if trial is None:
         trial = best_kept(ResultsDirectory(str(place)))
     found = find_kept(str(place), trial)
-    return Model(load_kept(found.folder), found.trial_id)
+    return Model(load_kept(found), found.trial_id)
 
 
 def best_kept(results: ResultsDirectory) -> str | None:
