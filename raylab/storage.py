@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -295,7 +295,7 @@ def cannot_write(path: str, error: OSError) -> CannotWrite:
 def _absolute(location: str | Path) -> str:
     text = str(location)
     if text.startswith("file://"):
-        text = unquote(urlsplit(text).path)
+        text = unquote("/" + text.removeprefix("file://").partition("/")[2])  # less the host
     if "://" in text:
         base, mark, options = text.rstrip("/").partition("?")
         return f"{quote(base, safe=URI_SAFE)}{mark}{options}"

@@ -25,7 +25,7 @@ from raylab.training.checkpoint import KeptModel, load_model, save_model
 from raylab.training.epoch import Best
 from raylab.training.loop import train
 from raylab.training.model import build_model
-from raylab.training.predict import predict_files
+from raylab.training.predict import is_folder, predict_files
 from raylab.training.worker import Collective, TrainingData
 
 torch.set_num_threads(1)
@@ -244,6 +244,19 @@ def test_a_model_that_is_not_whole_is_no_model_and_nobody_sees_a_traceback(
     assert "copy it anew" in told()
     folder.delete("model.safetensors")
     assert "model.safetensors is missing" in told()
+
+
+@pytest.mark.parametrize(
+    ("place", "is_one"),
+    [
+        ("s3://my.bucket", True),
+        ("s3://b/faces-v1.2?region=eu.west", True),
+        ("s3://b/faces", True),
+        ("s3://b/faces/a.JPG?region=eu", False),
+    ],
+)
+def test_a_uri_is_a_folder_unless_it_ends_as_an_image_does(place: str, is_one: bool) -> None:
+    assert is_folder(place) == is_one
 
 
 def test_boxes_that_a_source_gave_are_counted(tmp_path: Path) -> None:

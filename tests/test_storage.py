@@ -126,6 +126,8 @@ def test_locations_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     assert Folder("results").location == str(tmp_path / "results")
     assert Folder(tmp_path.as_uri()).location == str(tmp_path)
+    assert Folder("file:///data/run#2?x").location == "/data/run#2?x"
+    assert Folder("file://localhost/data/%EC%96%BC").location == "/data/얼"
     assert Folder("results").is_local
     assert not Folder("s3://bucket/x").is_local
 
