@@ -85,7 +85,7 @@ def read_any(
     grid: str | Path | Mapping[str, Any], data: str | Path | None, overrides: Mapping[str, Any]
 ) -> SweepConfig:
     """The checked sweep. Refused with all that is wrong in it."""
-    data = plain(data)
+    data = None if data is None else os.fspath(data)
     settings = [f"{key}={as_yaml(value)}" for key, value in overrides.items()]
     if not isinstance(grid, Mapping):
         return read_grid(Path(grid), overrides=settings, data=data)
