@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -77,6 +77,23 @@ class Folder:
     def child(self, name: str) -> "Folder":
         """The folder of that name in this one."""
         return Folder(self.path_of(name))
+
+    @property
+    def name(self) -> str:
+        """By what name it is a child of the folder above."""
+        if self.is_local:
+            return os.path.basename(self.location)
+        return unquote(self.location.partition("?")[0].rstrip("/").rpartition("/")[2])
+
+    @property
+    def above(self) -> "Folder | None":
+        """The folder in which it is; None of a bucket, and of the root of the disk."""
+        if self.is_local:
+            parent = os.path.dirname(self.location)
+            return None if parent == self.location else Folder(parent)
+        base, mark, options = self.location.partition("?")
+        parent = base.rstrip("/").rpartition("/")[0]
+        return Folder(f"{parent}{mark}{options}") if "://" in parent else None
 
     def opened(self) -> tuple[fs.FileSystem | None, str]:
         """A filesystem and the path on it, for a library that writes there by itself; None for this
@@ -233,6 +250,27 @@ class Folder:
         ]
 
 
+def file_at(place: str) -> tuple[Folder, str]:
+    """The folder of a file that a user names by a path or a URI, and the file's name in it.
+
+    Refused where no file can be: at a folder or a bucket, or below a file.
+    """
+    file = Folder(place)
+    folder = file.above
+    if folder is None or (file.is_local and os.path.isdir(file.location)):
+        text = "is a folder; name a file in it"
+    elif folder.is_local and not (there := _nearest(folder.location)).is_dir():
+        text = f"cannot be below {there}, which is a file; give another path"
+    else:
+        return folder, file.name
+    raise Refused([Problem(place, text)], "--output", "nothing was written")
+
+
+def _nearest(path: str) -> Path:
+    """The path, or the first above it that is there."""
+    return next(there for there in (Path(path), *Path(path).parents) if os.path.exists(there))
+
+
 def persistently(work: Callable[[], T]) -> T:
     """What `work` gives, tried again with longer and longer pauses while the storage fails."""
     for pause_s in PAUSES_S:
@@ -257,7 +295,7 @@ def cannot_write(path: str, error: OSError) -> CannotWrite:
 def _absolute(location: str | Path) -> str:
     text = str(location)
     if text.startswith("file://"):
-        text = unquote(urlsplit(text).path)
+        text = unquote("/" + text.removeprefix("file://").partition("/")[2])  # less the host
     if "://" in text:
         base, mark, options = text.rstrip("/").partition("?")
         return f"{quote(base, safe=URI_SAFE)}{mark}{options}"

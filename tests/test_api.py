@@ -10,8 +10,8 @@ import pytest
 from PIL import ExifTags, Image
 
 import raylab
-from raylab.api.models import best_kept, png
-from raylab.api.sweeps import SweepResults, read_any
+from raylab.api.models import as_list, best_kept, png
+from raylab.api.sweeps import SweepResults, as_yaml, read_any
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
 from raylab.images.decode import decode
@@ -68,6 +68,44 @@ def test_a_grid_may_be_a_mapping_and_its_mistakes_are_exceptions(finished: Path)
         read_any({**grid, "axes": {"lrr": [1]}}, None, {})
     with pytest.raises(Refused, match="as a Ray job"):
         raylab.sweep(grid, address="http://head:8265")
+
+
+def test_what_a_notebook_holds_may_stand_in_a_grid(tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    grid = {
+        "data": tmp_path / "faces",
+        "trial": {"epochs": np.int64(3)},
+        "axes": {"lr": list(np.logspace(-4, -2, 3)), "augment": ("none", "flip")},
+        "seeds": range(3),
+    }
+    wanted = read_any(grid, None, {})
+    assert wanted.data == str(tmp_path / "faces")
+    assert wanted.trial == {"epochs": 3}
+    assert dict(wanted.axes) == {"lr": (1e-4, 1e-3, 1e-2), "augment": ("none", "flip")}
+    assert wanted.seeds == (0, 1, 2)
+    given = {"axes.lr": np.array([0.5]), "seeds": range(2), "trial.epochs": np.int64(4)}
+    wanted = read_any({"data": "toy"}, tmp_path / "faces", given)
+    assert (wanted.axes["lr"], wanted.seeds, wanted.trial["epochs"]) == ((0.5,), (0, 1), 4)
+    assert wanted.data == str(tmp_path / "faces")
+    assert as_yaml(np.float64(0.25)) == "0.25"
+
+
+def test_a_leaderboard_is_ranked_as_its_grid_says(tmp_path: Path) -> None:
+    results = ResultsDirectory(tmp_path)
+    for lr, accuracy, loss in ((0.1, 0.5, 0.2), (0.2, 0.7, 1.5)):
+        row = {"epoch": 1, "val_accuracy": accuracy, "val_loss": loss, "seconds": 1.0}
+        results.add(record_from(TrialConfig(lr=lr), "d", "split", [row], "complete", num_val=50))
+    assert list(raylab.leaderboard(tmp_path)["lr"]) == [0.2, 0.1]
+    results.write_grid({"name": "r", "metric": "val_loss"})
+    assert list(raylab.leaderboard(tmp_path)["lr"]) == [0.1, 0.2]
+    assert list(raylab.leaderboard(tmp_path, by="val_accuracy")["lr"]) == [0.2, 0.1]
+    with pytest.raises(Refused, match="no results"):
+        raylab.leaderboard()
+
+
+def test_a_sweep_that_was_stopped_before_its_first_trial_shows_itself(tmp_path: Path) -> None:
+    stopped = SweepResults(str(tmp_path), "val_accuracy", (), interrupted=True)
+    assert stopped._repr_html_() == "no trial has ended yet"
 
 
 def test_files_of_a_mapping_lie_where_the_notebook_runs(
@@ -136,6 +174,24 @@ def test_a_picture_of_any_mode_is_decoded_as_its_file(tmp_path: Path) -> None:
     )
     assert decode(png(Image.fromarray(pixels).convert("CMYK")), 8, 3).shape == (8, 8, 3)
     assert decode(png(pixels[:, :1, 0]), 8, 1).shape == (8, 8, 1)  # (H, 1) is grey, not (H, W, 1)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_an_array_of_one_picture_is_one_picture_also_with_alpha(mode: str, tmp_path: Path) -> None:
+    picture = Image.effect_noise((48, 40), 60).convert(mode)
+    array = np.asarray(picture)
+    (one,) = as_list(array)
+    assert one is array
+    picture.save(tmp_path / "file.png")
+    content = (tmp_path / "file.png").read_bytes()
+    assert np.array_equal(decode(png(one), 8, 3), decode(content, 8, 3))
+    assert len(as_list(np.stack([array, array]))) == 2
+
+
+def test_an_array_of_five_channels_is_no_picture() -> None:
+    (one,) = as_list(np.zeros((1, 8, 8, 5), dtype=np.uint8))
+    with pytest.raises(Refused, match="give uint8"):
+        png(one)
 
 
 def test_the_best_model_is_found_without_a_grid(tmp_path: Path) -> None:

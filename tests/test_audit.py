@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from pyarrow import fs
 from typer.testing import CliRunner, Result
 
+from raylab import storage
 from raylab.cli import app
 from raylab.images.audit import Audit, audit
 from raylab.images.source import scan
@@ -136,6 +138,30 @@ def test_the_command_writes_the_table_and_strict_tells_by_its_exit_code(
     strict = raylab("audit", clean, "--strict", "--json", "-o", output)
     assert strict.exit_code == 1
     assert json.loads(strict.stdout)["conflicting_groups"] == 1
+
+
+def test_where_no_file_can_be_written_nothing_is_audited(
+    clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raylab.images.source.scan", None)  # not even begun
+    (tmp_path / "file").touch()
+    for wrong in (tmp_path, tmp_path / "file" / "a.parquet"):
+        done = raylab("audit", clean, "-o", wrong)
+        assert done.exit_code == 2
+        assert str(wrong) in done.stderr
+        assert "nothing was written" in done.stderr
+
+
+def test_the_table_may_go_behind_a_uri(
+    clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+    monkeypatch.setattr(storage, "_open", lambda location: (remote, location.removeprefix("s3://")))
+    monkeypatch.chdir(tmp_path)
+    done = raylab("audit", clean, "-o", "s3://bucket/x/audit.parquet")
+    assert (done.exit_code, done.stderr) == (0, "s3://bucket/x/audit.parquet\n")
+    assert pq.read_table(tmp_path / "bucket" / "x" / "audit.parquet").num_rows == 12
+    assert not (tmp_path / "s3:").exists()
 
 
 def test_a_source_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -1,22 +1,28 @@
 """What the commands print and return; the sweep itself is tested in test_sweep.py."""
 
+import errno
 import json
+import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from raylab import __version__
 from raylab.cli import app
+from raylab.commands.exit_codes import exit_codes
+from raylab.commands.options import Address
 from raylab.config.grid import read_grid
 from raylab.config.trial import TrialConfig
 from raylab.images.source import scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import record_from
 from raylab.sweep.plan import Plan
+from raylab.sweep.runner import Outcomes
 
 GRID = """
 name: small
@@ -166,6 +172,17 @@ def test_a_path_that_cannot_be_used_is_told_in_one_line(place: Path, verb: str, 
     assert (place / "file").read_text() == "no folder"
 
 
+@pytest.mark.parametrize("code", [errno.EEXIST, errno.EROFS, errno.ENOSPC])
+def test_what_the_system_says_of_a_path_is_told_in_one_line(
+    code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended, exit_codes():
+        raise OSError(code, os.strerror(code), "here/it")
+    assert ended.value.code == 2
+    said = f"here/it  cannot be used: {os.strerror(code)}; give another path\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_storage_that_does_not_answer_is_told_in_its_own_words(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +195,44 @@ def test_a_storage_that_does_not_answer_is_told_in_its_own_words(
     assert answer.exit_code == 1
     assert "AWS Error" in answer.stderr
     assert "give the same command again" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "around", "meant"),
+    [
+        ((), None, None),
+        ((), "head:6379", "head:6379"),
+        (("--address", "auto"), None, "auto"),
+        (("--address", "none"), None, None),
+        (("--address", "none"), "head:6379", None),
+        (("--address", ""), "head:6379", None),
+        ((), "none", None),
+    ],
+)
+def test_an_address_of_none_is_a_local_ray(
+    monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], around: str | None, meant: str | None
+) -> None:
+    reached = []
+    verb = typer.Typer()
+
+    @verb.command()
+    def join(address: Address = None) -> None:
+        reached.append(address)
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if around is not None:
+        monkeypatch.setenv("RAY_ADDRESS", around)
+    assert CliRunner().invoke(verb, given).exit_code == 0
+    assert reached == [meant]
+
+
+def test_a_sweep_stopped_before_its_first_trial_answers_programs_too(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = Outcomes((), True, None)
+    monkeypatch.setattr("raylab.sweep.runner.run_sweep", lambda *given: stopped)
+    answer = raylab("sweep", "small.yaml", "--json")
+    assert (answer.exit_code, json.loads(answer.stdout)) == (130, [])
 
 
 @pytest.mark.parametrize("command", ["plan", "sweep"])

@@ -136,7 +136,11 @@ def test_predictions_have_one_column_per_class(tmp_path: Path) -> None:
 def test_checkpoints_are_listed_and_deleted(tmp_path: Path) -> None:
     results = ResultsDirectory(tmp_path)
     for trial_id in ("abc", "def"):
-        results.checkpoint(trial_id).write_bytes("weights.safetensors", b"w")
+        for name in ("model.safetensors", "model.json"):
+            results.checkpoint(trial_id).write_bytes(name, b"w")
+    results.checkpoint("123").write_bytes("model.safetensors", b"w")  # killed before the other
+    results.folder.write_bytes("checkpoints/.DS_Store", b"")
+    assert results.checkpoint_ids() == {"abc", "def"}
     results.delete_checkpoint("abc")
     assert results.checkpoint_ids() == {"def"}
 

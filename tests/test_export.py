@@ -110,6 +110,41 @@ def test_the_verb_writes_the_file_and_its_card(finished: Path, tmp_path: Path) -
         assert said in card
 
 
+def test_what_cannot_be_written_is_refused_before_the_model_is_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(tmp_path / "model")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("raylab.training.export.export_torch", None)
+    monkeypatch.chdir(tmp_path)
+    for wrong, said in (
+        (tmp_path, "is a folder"),
+        ("file/m.pt2", "which is a file"),
+        ("s3://bucket/m.pt2", "on this machine"),
+    ):
+        code, out, err = run("export", "model", "--format", "torch_export", "-o", wrong)
+        assert (code, out) == (2, "")
+        assert said in err
+        assert "nothing was written" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "model"]
+
+
+def test_a_second_export_leaves_the_card_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(tmp_path / "model")
+    monkeypatch.setattr("raylab.training.export.export_torch", lambda *given, **named: 0.0)
+    for name in ("one.pt2", "two.pt2", "one.pt2"):
+        code, _, err = run(
+            *("export", tmp_path / "model", "--format", "torch_export", "-o", tmp_path / name)
+        )
+        card = tmp_path / ("two.pt2.MODEL_CARD.md" if name == "two.pt2" else "MODEL_CARD.md")
+        assert code == 0
+        assert str(card) in err
+        assert card.read_text().startswith(f"# {name}: cnn, 3 classes\n")
+    assert len(list(tmp_path.glob("*MODEL_CARD.md"))) == 2
+
+
 def test_a_card_without_results_says_that_it_does_not_know(tmp_path: Path) -> None:
     trained = kept(tmp_path / "model", pretrained=False)
     about = About("0123", "m.onnx", trained.config, trained.classes, preprocessing(trained), False)

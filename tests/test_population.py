@@ -258,7 +258,7 @@ def test_parents_stay_until_their_children_have_ended(bred: SweepConfig, tmp_pat
         assert config != LATER  # one at a time
         identity, parent = identify(config), parent_of(config.pretrained)
         assert parent is None or parent in results.checkpoint_ids()
-        results.checkpoint(identity).write_bytes("model.safetensors", b"")
+        results.checkpoint(identity).write_bytes("model.json", b"")
         values[identity], parents[identity] = config.batch_size / 100, parent
         found.observe(config, values[identity])
         shelf.put(ended(config, values[identity]))

@@ -11,8 +11,10 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
+from pyarrow import fs
 from typer.testing import CliRunner
 
+from raylab import storage
 from raylab.after.kept import Kept, boxes_given, find_kept
 from raylab.cli import app
 from raylab.config.trial import TrialConfig
@@ -23,7 +25,7 @@ from raylab.training.checkpoint import KeptModel, load_model, save_model
 from raylab.training.epoch import Best
 from raylab.training.loop import train
 from raylab.training.model import build_model
-from raylab.training.predict import predict_files
+from raylab.training.predict import is_folder, predict_files
 from raylab.training.worker import Collective, TrainingData
 
 torch.set_num_threads(1)
@@ -180,6 +182,81 @@ def test_a_model_is_found_by_its_folder_or_by_enough_of_its_id(finished: Path) -
         find_kept(place, "zzz")
     with pytest.raises(Refused, match="holds no model"):
         find_kept(str(finished / "faces"))
+
+
+def test_a_model_behind_a_uri_with_options_is_found_with_its_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = "?scheme=http&endpoint_override=localhost:9000"
+    asked = []
+
+    def opened(location: str) -> tuple[fs.FileSystem, str]:
+        asked.append(location)
+        path = location.removeprefix("s3://").removesuffix(options)
+        return fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), path
+
+    monkeypatch.setattr(storage, "_open", opened)
+    kept(tmp_path / "b/r/checkpoints/0123456789ab")
+    kept(tmp_path / "b/r/final/0123456789ab")
+    ResultsDirectory(tmp_path / "b/r").write_grid({"name": "r"})
+    for model, trial in (
+        ("s3://b/r", "0123"),
+        ("s3://b/r/checkpoints/0123456789ab", None),
+        ("s3://b/r/final/0123456789ab", None),
+    ):
+        found = find_kept(model + options, trial)
+        assert found.trial_id == "0123456789ab"
+        assert found.results is not None
+        assert found.results.location == f"s3://b/r{options}"
+        assert found.is_final == ("final" in model)
+    assert all(location.endswith(options) for location in asked)
+
+
+def test_a_model_that_is_not_whole_is_no_model_and_nobody_sees_a_traceback(
+    faces: Path, tmp_path: Path
+) -> None:
+    results = ResultsDirectory(tmp_path)
+    for trial_id in ("aaa", "bbb"):
+        kept(Path(results.checkpoint(trial_id).location))
+    image = next((faces / "faces").rglob("*.png"))
+    results.checkpoint("aaa").delete("model.json")
+    results.folder.write_bytes("checkpoints/.DS_Store", b"")
+    assert run("predict", tmp_path, image)[0] == 0  # bbb, the one that is left
+    folder = results.checkpoint("bbb")
+    whole = folder.read_json("model.json")
+
+    def told() -> str:
+        code, out, err = run("predict", folder.location, image)
+        assert (code, out, len(err.splitlines())) == (2, "", 2)
+        assert err.startswith(f"{folder.location}  ")
+        return err
+
+    folder.write_json("model.json", whole | {"config": whole["config"] | {"newer": 3}})
+    assert "newer" in told()
+    folder.write_json("model.json", whole | {"precision": "float4"})
+    assert "float4" in told()
+    folder.write_json("model.json", whole | {"classes": ["a", "b"]})
+    assert "size mismatch" in told()
+    folder.write_bytes("model.json", b'{"config"')
+    assert "copy it anew" in told()
+    folder.write_json("model.json", whole)
+    folder.write_bytes("model.safetensors", folder.read_bytes("model.safetensors")[:-9])
+    assert "copy it anew" in told()
+    folder.delete("model.safetensors")
+    assert "model.safetensors is missing" in told()
+
+
+@pytest.mark.parametrize(
+    ("place", "is_one"),
+    [
+        ("s3://my.bucket", True),
+        ("s3://b/faces-v1.2?region=eu.west", True),
+        ("s3://b/faces", True),
+        ("s3://b/faces/a.JPG?region=eu", False),
+    ],
+)
+def test_a_uri_is_a_folder_unless_it_ends_as_an_image_does(place: str, is_one: bool) -> None:
+    assert is_folder(place) == is_one
 
 
 def test_boxes_that_a_source_gave_are_counted(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pyarrow import fs
 from reported import CLASSES, add, results_of, usual, write_images
 from typer.testing import CliRunner
 
+from raylab import storage
 from raylab.analysis.predictions import TrialPredictions
 from raylab.cli import app
 from raylab.errors import Refused
@@ -344,6 +345,21 @@ def test_the_command_writes_where_it_is_told(tmp_path, monkeypatch):
     assert invoked(results.location, "-o", "new/mine.html").exit_code == 0
     assert (tmp_path / "new" / "mine.html").read_text("utf-8").startswith("<!doctype html>")
     assert not results.folder.exists("report.html")
+
+
+def test_the_command_writes_behind_a_uri_and_never_below_a_file(tmp_path, monkeypatch):
+    results = results_of(tmp_path / "results")
+    add(results, 0.7, lr=1e-3, predicted=False)
+    remote = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+    monkeypatch.setattr(storage, "_open", lambda location: (remote, location.removeprefix("s3://")))
+    monkeypatch.chdir(tmp_path)
+    done = invoked(results.location, "-o", "s3://bucket/x/mine.html")
+    assert (done.exit_code, done.stdout) == (0, "s3://bucket/x/mine.html\n")
+    assert (tmp_path / "bucket" / "x" / "mine.html").exists()
+    assert not (tmp_path / "s3:").exists()
+    refused = invoked(results.location, "-o", "bucket/x/mine.html/report.html")
+    assert refused.exit_code == 2
+    assert "mine.html, which is a file" in refused.stderr
 
 
 def test_a_comparison_leaves_the_single_report_alone(tmp_path):

@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from raylab import storage
 from raylab.errors import CannotWrite, Refused
-from raylab.storage import Folder
+from raylab.storage import Folder, file_at
 
 
 @pytest.fixture(params=["local", "remote"])
@@ -126,6 +126,8 @@ def test_locations_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     assert Folder("results").location == str(tmp_path / "results")
     assert Folder(tmp_path.as_uri()).location == str(tmp_path)
+    assert Folder("file:///data/run#2?x").location == "/data/run#2?x"
+    assert Folder("file://localhost/data/%EC%96%BC").location == "/data/얼"
     assert Folder("results").is_local
     assert not Folder("s3://bucket/x").is_local
 
@@ -134,6 +136,19 @@ def test_options_of_a_uri_stay_behind_its_path() -> None:
     folder = Folder("s3://bucket/x?region=us-west-2")
     assert folder.path_of("a b/c") == "s3://bucket/x/a%20b/c?region=us-west-2"
     assert folder.child("y").location == "s3://bucket/x/y?region=us-west-2"
+
+
+@pytest.mark.parametrize("at", ["/data/a run", "s3://bucket", "s3://b/r?scheme=http&endpoint=h:9"])
+def test_a_folder_knows_the_one_above_and_its_own_name_there(at: str) -> None:
+    folder = Folder(at)
+    for name in ("checkpoints", "내 얼굴", "100 %?"):
+        child = folder.child(name)
+        assert (child.above, child.name) == (folder, name)
+
+
+@pytest.mark.parametrize("top", ["/", "s3://bucket", "s3://bucket/?region=eu"])
+def test_nothing_is_above_the_top_of_a_storage(top: str) -> None:
+    assert Folder(top).above is None
 
 
 def test_a_uri_may_be_typed_with_spaces_and_korean_letters() -> None:
@@ -145,6 +160,23 @@ def test_a_uri_may_be_typed_with_spaces_and_korean_letters() -> None:
 def test_a_uri_that_nobody_can_open_is_refused() -> None:
     with pytest.raises(Refused, match="https://host/x  is no place that can be opened"):
         Folder("https://host/x").names()
+
+
+def test_a_file_that_a_user_names_is_in_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert file_at("new/a b.html") == (Folder("new"), "a b.html")
+    assert file_at("s3://b/x/a b.html?region=eu") == (Folder("s3://b/x?region=eu"), "a b.html")
+    (tmp_path / "file").touch()
+    for wrong, said in (
+        (".", "is a folder"),
+        ("s3://bucket", "is a folder"),
+        ("file/a", "cannot be below"),
+        ("file/deep/a", "cannot be below .*file, which is a file"),
+    ):
+        with pytest.raises(Refused, match=said):
+            file_at(wrong)
 
 
 def test_pickles_as_its_location(folder: Folder) -> None:

@@ -1,20 +1,29 @@
 """From what a user names to a kept model, and the results that tell how it was made; no Ray."""
 
+import contextlib
+import textwrap
 from dataclasses import dataclass
 from typing import NoReturn
 
+from safetensors import SafetensorError
+
+from raylab import __version__
 from raylab.config.choices import did_you_mean
-from raylab.config.files import DESCRIPTION
+from raylab.config.files import DESCRIPTION, WEIGHTS
 from raylab.errors import Problem, Refused
-from raylab.results.card import About, model_card
+from raylab.results.card import About, model_card, title
 from raylab.results.directory import GRID, ResultsDirectory
 from raylab.results.record import Record
 from raylab.storage import Folder
-from raylab.training.checkpoint import KeptModel
+from raylab.training.checkpoint import KeptModel, load_model
 from raylab.training.export import preprocessing
 
 MAX_LISTED = 10
+MAX_REASON = 200
 GIVEN = "given"
+CARD = "MODEL_CARD.md"
+# What is raised on files that are cut off, of another raylab's fields or of another timm's layers.
+UNREADABLE = (ValueError, LookupError, TypeError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class Kept:
     @property
     def trial_id(self) -> str:
         """The folder's own name."""
-        return self.folder.location.rstrip("/").rpartition("/")[2]
+        return self.folder.name
 
 
 def find_kept(model: str, trial: str | None = None) -> Kept:
@@ -39,9 +48,10 @@ def find_kept(model: str, trial: str | None = None) -> Kept:
     """
     folder = Folder(model)
     if trial is None and folder.exists(DESCRIPTION):
-        above, _, kind = folder.location.rpartition("/")[0].rpartition("/")
-        results = ResultsDirectory(above) if above and Folder(above).exists(GRID) else None
-        return Kept(folder, results, is_final=kind == "final")
+        kind = folder.above
+        above = None if kind is None else kind.above
+        results = None if above is None or not above.exists(GRID) else ResultsDirectory(above)
+        return Kept(folder, results, is_final=kind is not None and kind.name == "final")
     results = ResultsDirectory(folder)
     kept = sorted(results.checkpoint_ids())
     matches = [trial_id for trial_id in kept if trial_id.startswith(trial or "")]
@@ -60,6 +70,20 @@ def find_kept(model: str, trial: str | None = None) -> Kept:
     else:
         text = f"no such trial{did_you_mean(trial, kept)}; kept are {listed}"
     return refuse(f"--trial {trial}", text)
+
+
+def load_kept(place: Kept) -> KeptModel:
+    """The model itself. Refused where its files are incomplete, damaged or of another raylab."""
+    try:
+        return load_model(place.folder)
+    except FileNotFoundError:
+        missing = [name for name in (WEIGHTS, DESCRIPTION) if not place.folder.exists(name)]
+        text = f"is incomplete: {' and '.join(missing)} is missing; copy it anew, or choose another"
+        refuse(place.folder.location, text)
+    except UNREADABLE as error:
+        reason = textwrap.shorten(str(error), MAX_REASON, placeholder=" …")
+        text = f"cannot be read by raylab {__version__} ({reason}); use the raylab and timm that"
+        refuse(place.folder.location, f"{text} trained it, or copy it anew")
 
 
 def boxes_given(place: Kept) -> int:
@@ -84,6 +108,16 @@ def _named(trial_id: str, record: Record | None) -> str:
     if record is None or record.val_accuracy is None:
         return trial_id
     return f"{trial_id} (val_accuracy {record.val_accuracy:.4f})"
+
+
+def card_beside(folder: Folder, file: str) -> str:
+    """The name for the card of a file in the folder: MODEL_CARD.md, as long as none of another file
+    is there.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not folder.read_bytes(CARD).startswith(title(file).encode()):
+            return f"{file}.{CARD}"
+    return CARD
 
 
 def card_of(place: Kept, kept: KeptModel, file: str) -> str:

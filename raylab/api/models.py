@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from raylab.after.kept import find_kept
+from raylab.after.kept import find_kept, load_kept
 from raylab.config.trial import TrialConfig
 from raylab.errors import Problem, Refused
 from raylab.images.crop import look
@@ -23,11 +23,12 @@ from raylab.images.variant import Format
 from raylab.results.directory import ResultsDirectory
 from raylab.results.winners import ranked_families
 from raylab.training.checkpoint import KeptModel
-from raylab.training.checkpoint import load_model as load_kept
 from raylab.training.predict import check_detector, predict_files, predict_pixels
 
 PNG_MODES = ("1", "I", "I;16", "L", "LA", "P", "RGB", "RGBA")
 """Of PIL's, those that a PNG file keeps as they are."""
+CHANNELS = (1, 2, 3, 4)
+"""Of an array that is one picture: grey, RGB, each also with alpha."""
 
 
 class Model:
@@ -54,9 +55,10 @@ class Model:
     def predict(self, images: Any) -> pd.DataFrame:
         """A row per image: `image`, `label` (the most probable class), `p_<class>` for each.
 
-        images: one or a list of paths, URIs and folders; or of PIL images and uint8 arrays (H, W),
-        (H, W, 1) or (H, W, 3); or one array (N, H, W, C), 0..255. A file that cannot be read has no
-        row and stands in `frame.attrs["unreadable"]`. Raises Refused where none can be read.
+        images: one or a list of paths, URIs and folders; or of PIL images and uint8 arrays (H, W)
+        or (H, W, C) of 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA) channels; or one array
+        (N, H, W, C), 0..255. A file that cannot be read has no row and stands in
+        `frame.attrs["unreadable"]`. Raises Refused where none can be read.
         """
         given = as_list(images)
         if all(isinstance(image, str | os.PathLike) for image in given):
@@ -80,12 +82,12 @@ def load_model(place: str | Path, trial: str | None = None) -> Model:
     """The model in a folder of checkpoints/, or of a results directory the trial's: an id, or
     enough of its beginning; None = the best that was kept.
 
-    Raises Refused where there is none.
+    Raises Refused where there is none, or none that can be read.
     """
     if trial is None:
         trial = best_kept(ResultsDirectory(str(place)))
     found = find_kept(str(place), trial)
-    return Model(load_kept(found.folder), found.trial_id)
+    return Model(load_kept(found), found.trial_id)
 
 
 def best_kept(results: ResultsDirectory) -> str | None:
@@ -103,7 +105,7 @@ def as_list(images: Any) -> list[Any]:
     if isinstance(images, str | os.PathLike | Image.Image):
         return [images]
     if isinstance(images, np.ndarray) and images.ndim in (2, 3) and images.shape[-1] != 0:
-        is_one = images.ndim == 2 or images.shape[-1] in (1, 3)
+        is_one = images.ndim == 2 or images.shape[-1] in CHANNELS
         return [images] if is_one else list(images)
     return list(images)
 
@@ -111,7 +113,8 @@ def as_list(images: Any) -> list[Any]:
 def png(image: Any) -> bytes:
     """The picture as a file's bytes: it is then decoded, squared and resized as every other."""
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+        is_picture = image.ndim == 2 or (image.ndim == 3 and image.shape[-1] in CHANNELS)
+        if image.dtype != np.uint8 or not is_picture:
             text = f"an array of {image.dtype} {image.shape}; give uint8 (H, W) or (H, W, 3)"
             raise Refused([Problem("predict", text)], "the images", "nothing was predicted")
         is_grey = image.ndim == 3 and image.shape[-1] == 1

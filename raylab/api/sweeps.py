@@ -1,5 +1,6 @@
 """A grid, as a file or as a mapping → a sweep that was run, and what came out of it."""
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -46,14 +48,16 @@ class SweepResults:
         return load_model(self.location, trial)
 
     def _repr_html_(self) -> str:
+        if not self.records:
+            return "no trial has ended yet"
         html: str = self.leaderboard().head(20).to_html(index=False)
         return html
 
 
 def sweep(
     grid: str | Path | Mapping[str, Any],
-    data: str | None = None,
-    results: str | None = None,
+    data: str | Path | None = None,
+    results: str | Path | None = None,
     address: str | None = None,
     *,
     fresh: bool = False,
@@ -78,9 +82,10 @@ def sweep(
 
 
 def read_any(
-    grid: str | Path | Mapping[str, Any], data: str | None, overrides: Mapping[str, Any]
+    grid: str | Path | Mapping[str, Any], data: str | Path | None, overrides: Mapping[str, Any]
 ) -> SweepConfig:
     """The checked sweep. Refused with all that is wrong in it."""
+    data = None if data is None else os.fspath(data)
     settings = [f"{key}={as_yaml(value)}" for key, value in overrides.items()]
     if not isinstance(grid, Mapping):
         return read_grid(Path(grid), overrides=settings, data=data)
@@ -99,11 +104,24 @@ def as_file(grid: Mapping[str, Any]) -> Iterator[Path]:
     """The mapping as a grid file, for as long as it is read."""
     with tempfile.TemporaryDirectory(prefix="raylab-grid-") as folder:
         path = Path(folder, "notebook.yaml")
-        text = yaml.safe_dump(dict(grid), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(plain(grid), sort_keys=False, allow_unicode=True)
         path.write_text(text, encoding="utf-8")
         yield path
 
 
+def plain(value: Any) -> Any:
+    """What notebooks hold (numbers and arrays of numpy, paths, ranges) as YAML has it."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [plain(item) for item in value]
+    return value
+
+
 def as_yaml(value: Any) -> str:
     """The value on one line, as --set reads it."""
-    return yaml.safe_dump([value], default_flow_style=True, width=1_000_000).strip()[1:-1]
+    return yaml.safe_dump([plain(value)], default_flow_style=True, width=1_000_000).strip()[1:-1]

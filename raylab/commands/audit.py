@@ -4,7 +4,6 @@ import io
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,8 +17,8 @@ MAX_REASONS = 5
 def audit(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="As `data` of a grid.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="A row per image.")
-    ] = Path("audit.parquet"),
+        str, typer.Option("-o", "--output", metavar="FILE", help="A row per image.")
+    ] = "audit.parquet",
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if anything is wrong.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -30,17 +29,18 @@ def audit(
     with exit_codes():
         from raylab.images.audit import audit as run_audit
         from raylab.images.source import scan
-        from raylab.storage import Folder
+        from raylab.storage import file_at
 
+        folder, name = file_at(output)  # refused now rather than after hours
         progress, close = shown_progress()
         try:
             found = run_audit(scan(source), progress)
         finally:
             close()
-        Folder(output.absolute().parent).write_table(output.name, found.table)
+        folder.write_table(name, found.table)
         summary = found.summary()
         typer.echo(json.dumps(summary, ensure_ascii=False) if as_json else audit_text(summary))
-        typer.echo(str(output), err=True)
+        typer.echo(output, err=True)
         if strict and summary["wrong"]:
             sys.exit(1)
 

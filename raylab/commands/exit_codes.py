@@ -16,7 +16,8 @@ from raylab.errors import RaylabError, Refused
 NOT_ON_WINDOWS = {"fcntl", "resource"}
 # What the system says of a path that the user gave, rather than of what raylab does with it.
 ABOUT_THE_PATH = {
-    *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+    *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.EEXIST, errno.EROFS, errno.ENOSPC),
 }
 OF_A_STORAGE = ("AWS Error", "google::cloud::")  # how pyarrow begins what S3 and GCS answer
 

@@ -17,6 +17,13 @@ Results = Annotated[
     str | None,
     typer.Option("--results", metavar="DIR_OR_URI", help="Default: results/<name of the grid>."),
 ]
+
+
+def joined(address: str | None) -> str | None:
+    """The Ray to join; None = none, whatever RAY_ADDRESS says."""
+    return None if address in ("", "none") else address
+
+
 Address = Annotated[
     str | None,
     typer.Option(
@@ -24,6 +31,7 @@ Address = Annotated[
         metavar="ADDRESS",
         help="auto or host:port of a Ray that runs; http://host:8265 = there, as a Ray job; "
         "none = a local Ray.",
+        callback=joined,
     ),
 ]
 ResultsPlace = Annotated[str, typer.Argument(metavar="RESULTS", help="A results directory or URI.")]

@@ -35,14 +35,13 @@ def predict(
     with exit_codes():
         import torch
 
-        from raylab.after.kept import boxes_given, find_kept
+        from raylab.after.kept import boxes_given, find_kept, load_kept
         from raylab.images.found import printable
         from raylab.results.answers import render_answers
-        from raylab.training.checkpoint import load_model
         from raylab.training.predict import predict_files
 
         place = find_kept(model, trial)
-        kept = load_model(place.folder)
+        kept = load_kept(place)
         if kept.config.crop == "face" and (num := boxes_given(place)):
             text = f"note: it learned from {num:,} faces that its source's boxes gave; here MTCNN"
             typer.echo(f"{text} finds them, whose boxes may be others", err=True)

@@ -79,6 +79,8 @@ def run(
     news.came_out(wanted.metric, outcomes.records, outcomes.interrupted, outcomes.advice)
     if outcomes.records:
         typer.echo(show([location], "json" if as_json else "table", metric=wanted.metric))
+    elif as_json:
+        typer.echo("[]")
     directory = ResultsDirectory(location)
     tell_failures(outcomes.records, directory)
     if outcomes.advice:
@@ -126,6 +128,8 @@ def submit(
     if directory.records():
         typer.echo(show([location], "json" if as_json else "table", metric=wanted.metric))
         typer.echo(directory.path_of("leaderboard.parquet"), err=True)
+    elif as_json:
+        typer.echo("[]")
     return code
 
 

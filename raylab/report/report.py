@@ -1,6 +1,5 @@
 """From results directories to their report, and to the file that keeps it."""
 
-import os
 from collections.abc import Sequence
 from typing import Literal
 
@@ -8,7 +7,7 @@ from raylab.report.markdown import markdown
 from raylab.report.material import read_parts
 from raylab.report.page import page
 from raylab.results.directory import ResultsDirectory
-from raylab.storage import Folder
+from raylab.storage import file_at
 
 Format = Literal["html", "markdown"]
 
@@ -26,12 +25,12 @@ def report(locations: Sequence[str], format: Format = "html") -> str:
 def keep(text: str, locations: Sequence[str], file: str | None = None) -> str:
     """Writes a report; the path or URI where it is.
 
-    `file`: where; None = report.html of the results, comparison.html of the first of several.
-    CannotWrite where the storage takes nothing.
+    `file`: its path or URI; None = report.html of the results, comparison.html of the first of
+    several. Refused where no file can be, CannotWrite where the storage takes nothing.
     """
     content = f"{text}\n".encode()
     if file is None:
         return ResultsDirectory(locations[0]).write_report(content, of_several=len(locations) > 1)
-    folder, name = os.path.split(os.path.abspath(os.path.expanduser(file)))
-    Folder(folder).write_bytes(name, content)
-    return os.path.join(folder, name)
+    folder, name = file_at(file)
+    folder.write_bytes(name, content)
+    return folder.path_of(name)

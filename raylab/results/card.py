@@ -17,6 +17,7 @@ from raylab.results.intervals import wilson
 from raylab.results.record import Record
 
 MAX_CONFUSIONS = 3
+UNKNOWN = "unknown here"
 
 LIMITS = """\
 - A label is what people read in a face, not what the person felt: reviews find no expression that
@@ -55,21 +56,27 @@ def model_card(about: About, results: ResultsDirectory | None) -> str:
     """Markdown. Without `results`, what only they know is left out, and said to be."""
     known = {} if results is None else {r.trial_id: r for r in results.records()}
     record = known.get(about.trial_id)
+    final = _final_entry(about, results)
     sections = [
-        f"# {about.file}: {about.config.model}, {len(about.classes)} classes",
+        f"{title(about.file)}{about.config.model}, {len(about.classes)} classes",
         f"Image classifier trained by raylab {__version__} as trial `{about.trial_id}`.",
         _section("Use", _use(about)),
-        _section("Data", _data(about, results, record)),
+        _section("Data", _data(about, results, record, final)),
         _section("Recipe", _recipe(about.config)),
-        _section("Scores", _scores(about, results, record)),
+        _section("Scores", _scores(about, results, record, final)),
         _section("Licence", iter([_licence(about.config, known)])),
         _section("Known limits", iter([LIMITS])),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _section(title: str, lines: Iterator[str]) -> str:
-    return f"## {title}\n\n" + "\n".join(lines)
+def title(file: str) -> str:
+    """How the card of that file begins."""
+    return f"# {file}: "
+
+
+def _section(heading: str, lines: Iterator[str]) -> str:
+    return f"## {heading}\n\n" + "\n".join(lines)
 
 
 def _use(about: About) -> Iterator[str]:
@@ -78,23 +85,42 @@ def _use(about: About) -> Iterator[str]:
     yield f"- Test-time augmentation in its validation: {about.config.tta}"
 
 
-def _data(about: About, results: ResultsDirectory | None, record: Record | None) -> Iterator[str]:
+def _data(
+    about: About,
+    results: ResultsDirectory | None,
+    record: Record | None,
+    final: Mapping[str, Any] | None,
+) -> Iterator[str]:
     split = about.config.split
     if results is None or record is None:
         yield "- Unknown here: the results of the sweep are not beside the model"
     else:
-        yield f"- Images: {results.grid().get('data')} (fingerprint {record.data_fingerprint})"
+        yield f"- Images: {_source(results)} (fingerprint {record.data_fingerprint})"
         yield from _image_counts(results)
-        sides = pc.value_counts(results.split(record.split_fingerprint)["split"]).to_pylist()
-        counts = {side["values"]: side["counts"] for side in sides}
-        listed = ", ".join(f"{s} {counts[s]:,}" for s in ("train", "val", "test") if s in counts)
-        yield f"- Split `{record.split_fingerprint}`: {listed}"
+        yield f"- Split `{record.split_fingerprint}`: {_sides(results, record.split_fingerprint)}"
     yield (
         f"- Cut by: {split.strategy}, identical images with unlike labels "
         f"{'left out' if split.conflicts == 'drop' else 'kept'}"
     )
     if about.is_final:
-        yield "- Retrained on train and val together; scored on test"
+        yield f"- Retrained on train and val together{'; scored on test' if final else ''}"
+
+
+def _source(results: ResultsDirectory) -> str:
+    """`data` of the grid, which copied results may lack."""
+    try:
+        return str(results.grid().get("data"))
+    except FileNotFoundError:
+        return UNKNOWN
+
+
+def _sides(results: ResultsDirectory, split_fingerprint: str) -> str:
+    try:
+        split = results.split(split_fingerprint)
+    except FileNotFoundError:
+        return UNKNOWN
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(split["split"]).to_pylist()}
+    return ", ".join(f"{s} {counts[s]:,}" for s in ("train", "val", "test") if s in counts)
 
 
 def _image_counts(results: ResultsDirectory) -> Iterator[str]:
@@ -118,8 +144,12 @@ def _recipe(config: TrialConfig) -> Iterator[str]:
             yield f"- {name}: {value}"
 
 
-def _scores(about: About, results: ResultsDirectory | None, record: Record | None) -> Iterator[str]:
-    final = _final_entry(about, results)
+def _scores(
+    about: About,
+    results: ResultsDirectory | None,
+    record: Record | None,
+    final: Mapping[str, Any] | None,
+) -> Iterator[str]:
     if final is not None:
         test = final["test"]
         yield (
@@ -129,8 +159,12 @@ def _scores(about: About, results: ResultsDirectory | None, record: Record | Non
         )
         yield from _per_class(np.array(test["confusion"]), test["classes"])
         return
+    if about.is_final and results is not None:  # it has learned what its trial validated on
+        yield "- No test score of this model alone is known here: `raylab final` scored it as part"
+        yield "  of an ensemble, or has since scored others"
+        return
     if results is None or record is None or record.val_accuracy is None:
-        yield "- Unknown here"
+        yield f"- {UNKNOWN.capitalize()}"
         return
     yield (
         f"- Validation accuracy {record.val_accuracy:.4f} (95 % Wilson interval "

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
+from raylab.config.files import DESCRIPTION
 from raylab.config.identity import digest
 from raylab.results.journal import Journal
 from raylab.results.live import Snapshot
@@ -145,8 +146,9 @@ class ResultsDirectory:
         return self.folder.child(f"checkpoints/{trial_id}")
 
     def checkpoint_ids(self) -> frozenset[str]:
-        """The trials of which a checkpoint is kept."""
-        return frozenset(name.split("/")[1] for name in self.folder.names("checkpoints/"))
+        """The trials of which a whole checkpoint is kept: the description is written last."""
+        names = (name.split("/") for name in self.folder.names("checkpoints/"))
+        return frozenset(parts[1] for parts in names if parts[2:] == [DESCRIPTION])
 
     def delete_checkpoint(self, trial_id: str) -> None:
         """Removes the trial's checkpoint; its record and its predictions stay."""

@@ -70,5 +70,5 @@ def load_model(folder: Folder | Path) -> KeptModel:
         classes=classes,
         mean=tuple(description["mean"]),
         std=tuple(description["std"]),
-        amp=next(dtype for dtype in AMP_DTYPES if name_of(dtype) == precision),
+        amp={name_of(dtype): dtype for dtype in AMP_DTYPES}[precision],
     )

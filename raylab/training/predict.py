@@ -17,7 +17,7 @@ from raylab.errors import Problem, Refused
 from raylab.images.crop import Seen, look
 from raylab.images.decode import DecodeError
 from raylab.images.faces import MISSING, is_installed
-from raylab.images.folders import images_below
+from raylab.images.folders import images_below, is_image_name
 from raylab.images.found import is_uri, read_content
 from raylab.images.variant import Format
 from raylab.training.checkpoint import KeptModel
@@ -134,7 +134,7 @@ def find_images(images: Sequence[str], missing: list[tuple[str, str]]) -> Iterat
 
 
 def is_folder(place: str) -> bool:
-    """A local directory; of a URI, one without the ending of a file."""
+    """A local directory; of a URI, one that does not end in an image's suffix."""
     if is_uri(place):
-        return not os.path.splitext(place.partition("?")[0])[1]
+        return not is_image_name(place.partition("?")[0])
     return os.path.isdir(place)
