@@ -7,7 +7,9 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 
+from raylab.after.alone import only
 from raylab.after.earlier import check_same_data, config_of, images_of, read_sweep
+from raylab.config.grid import read_grid
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
@@ -132,3 +134,14 @@ def test_without_a_grid_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
         read_sweep(ResultsDirectory(tmp_path))
     ResultsDirectory(tmp_path).write_grid(SWEEP.as_grid())
     assert read_sweep(ResultsDirectory(tmp_path)) == SWEEP
+
+
+def test_the_grid_of_one_trial_is_read_though_it_says_what_only_others_use(tmp_path: Path) -> None:
+    axes = {"loss": ("cross_entropy", "focal")}
+    sweep = SWEEP.model_copy(update={"trial": {**SWEEP.trial, "focal_gamma": 3.0}, "axes": axes})
+    plain, _ = Plan(sweep, scan(sweep.data)).configs()
+    extended = only(sweep, plain, keep=1)
+    ResultsDirectory(tmp_path).write_grid(extended.as_grid())
+    assert read_sweep(ResultsDirectory(tmp_path)) == extended
+    with pytest.raises(Refused, match="does nothing unless loss is focal"):
+        read_grid(tmp_path / "grid.yaml")  # as anybody's

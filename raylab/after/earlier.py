@@ -34,11 +34,11 @@ def read_sweep(results: ResultsDirectory, data: str | None = None) -> SweepConfi
         text = "no such results directory, or it holds no grid.yaml"
         raise Refused([Problem(results.location, text)], "the results") from None
     if results.folder.is_local:
-        return read_grid(Path(results.path_of(GRID)), data=data)
+        return read_grid(Path(results.path_of(GRID)), data=data, is_resolved=True)
     with tempfile.TemporaryDirectory(prefix="raylab-grid-") as folder:
         path = Path(folder) / GRID
         path.write_bytes(content)
-        return read_grid(path, data=data)
+        return read_grid(path, data=data, is_resolved=True)
 
 
 def config_of(record: Record) -> TrialConfig:
