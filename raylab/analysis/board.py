@@ -28,7 +28,7 @@ def show(
     """The board of these results as text, no newline at its end.
 
     Sweeps over different images are no rivals: for eyes, each data fingerprint has a board of its
-    own.
+    own; for programs, one best that the others are compared with.
 
     `top`: only so many rows; None = all, of a table for eyes the first MAX_TABLE_ROWS.
     `families`: rows are families or trials; by default families for eyes where one has several
