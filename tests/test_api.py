@@ -208,6 +208,19 @@ def test_the_best_model_is_found_without_a_grid(tmp_path: Path) -> None:
     assert best_kept(results) == expected
 
 
+def test_a_better_model_of_data_that_has_changed_since_is_not_the_best(tmp_path: Path) -> None:
+    results, ids = ResultsDirectory(tmp_path), []
+    for data, accuracy, day in (("leaky", 0.9, 1), ("clean", 0.6, 2), ("newer", 0.7, 3)):
+        row = {"epoch": 1, "val_accuracy": accuracy, "val_loss": 1.0, "seconds": 1.0}
+        started = f"2025-01-0{day}"
+        record = record_from(TrialConfig(), data, "split", [row], "complete", started_at=started)
+        results.add(record)
+        ids.append(record.trial_id)
+    for trial_id in ids[:2]:  # of the newest data nothing was kept yet
+        results.checkpoint(trial_id).write_bytes("model.json", b"{}")
+    assert best_kept(results) == ids[1]
+
+
 def test_what_is_no_image_is_refused(finished: Path, tmp_path: Path) -> None:
     model = raylab.load_model(str(finished / "results"))
     with pytest.raises(Refused, match="give uint8"):

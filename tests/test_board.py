@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 
 from raylab.analysis import comparison
 from raylab.analysis.board import assess, show
+from raylab.analysis.ensemble import show_ensemble
 from raylab.analysis.families import by_family
 from raylab.cli import app
 from raylab.config.trial import TrialConfig
+from raylab.errors import Refused
 from raylab.results.directory import ResultsDirectory
 from raylab.results.leaderboard import ranked, read, sweep_folders
 from raylab.results.record import record_from
@@ -33,6 +35,7 @@ def write(
     start: int = 0,
     folds: int = 1,
     predictions: bool = True,
+    data: str = "data",
 ) -> str:
     """A results directory with one config per accuracy, its lr counting from `start`."""
     results = ResultsDirectory(place)
@@ -46,7 +49,7 @@ def write(
                 accuracy = float(trial[part].mean())
                 epoch = {"epoch": 1, "val_accuracy": accuracy, "val_loss": 1 - accuracy}
                 name = f"{split}{fold}" if folds > 1 else split
-                record = record_from(fields, "data", name, [epoch], "complete", num_val=len(part))
+                record = record_from(fields, data, name, [epoch], "complete", num_val=len(part))
                 results.add(record)
                 if predictions:
                     probs = np.stack([trial[part], ~trial[part]], axis=1).astype(float)
@@ -98,6 +101,25 @@ def test_families_on_other_images_are_never_paired_and_it_is_said(tmp_path: Path
     text = show([first, other])
     assert "tied ?: 1 of 3 validated other images than the best" in text
     assert "picked out of 2:" in text
+
+
+def test_each_state_of_the_data_has_its_own_best_for_programs_too(tmp_path: Path) -> None:
+    leaky = write(tmp_path / "leaky", [0.85, 0.75], 1, data="leaky")
+    clean = write(tmp_path / "clean", [0.65, 0.55], 1, data="clean")  # of the same images
+    rows = json.loads(show([leaky, clean], "json"))
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4]
+    assert [row["tied"] for row in rows] == ["yes", "no", "yes", "no"]
+    assert [row["corrected"] is None for row in rows] == [False, True, False, True]
+    alone = json.loads(show([clean], "json"))
+    assert [row | {"rank": 0} for row in rows[2:]] == [row | {"rank": 0} for row in alone]
+
+
+def test_an_ensemble_takes_trials_of_the_best_ones_data_only(tmp_path: Path) -> None:
+    leaky = write(tmp_path / "leaky", [0.85], 1, data="leaky")
+    clean = write(tmp_path / "clean", [0.65, 0.55], 1, data="clean")
+    with pytest.raises(Refused, match="1 trials have predictions of the best one's images"):
+        show_ensemble([leaky, clean], 2)
+    assert json.loads(show_ensemble([clean], 2, "json"))["num_candidates"] == 2
 
 
 def test_what_was_stopped_early_is_not_compared_and_it_is_said(tmp_path: Path) -> None:

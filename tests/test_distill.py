@@ -9,12 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from raylab.after.distill import teachers
 from raylab.cli import app
 from raylab.config.grid import read_grid
 from raylab.config.trial import TrialConfig
+from raylab.errors import Refused
 from raylab.images.source import scan
 from raylab.images.teacher import taught_by, teacher_table
 from raylab.results.directory import ResultsDirectory
+from raylab.results.record import record_from
 from raylab.sweep.plan import Plan
 from raylab.sweep.runner import Options, run_sweep
 from raylab.sweep.shards import Images
@@ -118,6 +121,25 @@ def test_too_few_kept_models_are_refused(finished_copy: Path) -> None:
     assert "no teacher was made" in answer
     code, answer = distill(finished_copy.parent / "nowhere")
     assert code == 2
+
+
+def test_models_of_changed_data_teach_nothing(tmp_path: Path) -> None:
+    results, source = ResultsDirectory(tmp_path), scan("toy:num=140")
+    row = {"epoch": 1, "val_accuracy": 0.9, "val_loss": 1.0, "seconds": 1.0}
+    before = record_from(TrialConfig(), "leaky data", "split", [row], "complete")
+    row = row | {"val_accuracy": 0.5}
+    now = record_from(TrialConfig(), source.fingerprint, "split", [row], "complete")
+    for record in (before, now):
+        results.add(record)
+    results.checkpoint(before.trial_id).write_bytes("model.json", b"{}")
+    with pytest.raises(Refused, match="no complete trial on this data"):
+        teachers(results, source, "val_accuracy", 1)
+    results.checkpoint(now.trial_id).write_bytes("model.json", b"{}")
+    assert [r.trial_id for r in teachers(results, source, "val_accuracy", 1)] == [now.trial_id]
+    with pytest.raises(Refused, match=r"1 kept models .* 2 are wanted"):
+        teachers(results, source, "val_accuracy", 2)
+    with pytest.raises(Refused, match="have changed since the sweep"):
+        teachers(results, scan("toy:num=140,wrong=0.2"), "val_accuracy", 1)
 
 
 def test_votes_and_a_teacher_are_both_heard(finished: Path, tmp_path: Path) -> None:

@@ -4,13 +4,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
-from raylab.after.earlier import check_same_data, config_of, read_sweep
+from raylab.after.alone import only
+from raylab.after.earlier import check_same_data, config_of, images_of, read_sweep
+from raylab.config.grid import read_grid
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
-from raylab.images.source import scan
+from raylab.images.source import Source, scan
+from raylab.images.toy import write_folder
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, record_from
 from raylab.sweep.plan import Plan, reusable_records
@@ -83,8 +87,61 @@ def test_other_labels_are_other_data() -> None:
         check_same_data(other, [finished(TrialConfig(), source.fingerprint)], "the sweep")
 
 
+@pytest.fixture
+def labelled(tmp_path: Path) -> Callable[..., Source]:
+    """Scans a manifest of the same faces, of which `num` have their label moved on by one, less
+    the first few.
+    """
+    write_folder(tmp_path / "faces", num=28, wrong=0.0, seed=0)
+    paths = sorted((tmp_path / "faces").rglob("*.png"))
+    names = [path.parent.name for path in paths]
+
+    def write(name: str, num: int, without: int = 0) -> Source:
+        labels = names[-num:] + names[:-num] if num else names
+        rows = [f"{path},{label}" for path, label in zip(paths, labels, strict=True)]
+        (tmp_path / name).write_text("\n".join(["path,label", *rows[without:]]))
+        return scan(str(tmp_path / name))
+
+    return write
+
+
+def test_labels_are_those_of_the_data_at_hand_whatever_sweep_began_last(
+    tmp_path: Path, labelled: Callable[..., Source]
+) -> None:
+    first, last = labelled("first.csv", 0), labelled("last.csv", 4)
+    results = ResultsDirectory(tmp_path)
+    status = ["ok"] * (last.num_images - 1) + ["cannot be decoded"]
+    results.write_images(last.table.append_column("status", [status]))
+    images = images_of(results, first, "nothing was trained")
+    table = first.table.filter(pc.not_equal(first.table["sha256"], last.table["sha256"][-1]))
+    assert images.image_ids == table["image_id"].to_pylist()
+    assert [images.classes[k] for k in images.labels] == table["label"].to_pylist()
+    assert (images.fingerprint, images.soft_labels) == (first.fingerprint, None)
+
+
+def test_images_that_the_last_sweep_did_not_see_are_refused(
+    tmp_path: Path, labelled: Callable[..., Source]
+) -> None:
+    cleaned = labelled("cleaned.csv", 0, without=2).table
+    results = ResultsDirectory(tmp_path)
+    results.write_images(cleaned.append_column("status", [["ok"] * cleaned.num_rows]))
+    with pytest.raises(Refused, match=r"images\.parquet  lacks 2 of the 28 images .* sweep. on"):
+        images_of(results, labelled("first.csv", 0), "nothing was trained")
+
+
 def test_without_a_grid_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"grid\.yaml"):
         read_sweep(ResultsDirectory(tmp_path))
     ResultsDirectory(tmp_path).write_grid(SWEEP.as_grid())
     assert read_sweep(ResultsDirectory(tmp_path)) == SWEEP
+
+
+def test_the_grid_of_one_trial_is_read_though_it_says_what_only_others_use(tmp_path: Path) -> None:
+    axes = {"loss": ("cross_entropy", "focal")}
+    sweep = SWEEP.model_copy(update={"trial": {**SWEEP.trial, "focal_gamma": 3.0}, "axes": axes})
+    plain, _ = Plan(sweep, scan(sweep.data)).configs()
+    extended = only(sweep, plain, keep=1)
+    ResultsDirectory(tmp_path).write_grid(extended.as_grid())
+    assert read_sweep(ResultsDirectory(tmp_path)) == extended
+    with pytest.raises(Refused, match="does nothing unless loss is focal"):
+        read_grid(tmp_path / "grid.yaml")  # as anybody's

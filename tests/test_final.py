@@ -7,17 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from finished_sweep import run, write_faces
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from raylab.after.final import FinalOptions, job_for, run_final, score
+from raylab.after.retrain import Job
 from raylab.cli import app
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
 from raylab.images.source import scan
 from raylab.images.split import split_fingerprint
+from raylab.images.teacher import teacher_table
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import record_from
 from raylab.results.winners import ranked_families
@@ -150,6 +154,15 @@ def test_data_that_has_changed_or_gone_is_refused(places: dict[str, Path], tmp_p
     assert not (tmp_path / "results" / "final.json").exists()
 
 
+def test_a_sweep_of_other_labels_that_began_since_changes_no_score(
+    places: dict[str, Path], scored: dict[str, dict], tmp_path: Path
+) -> None:
+    shutil.copytree(places["true"] / "results", tmp_path / "results")
+    shutil.copy(places["poisoned"] / "results" / "images.parquet", tmp_path / "results")
+    again = run_final(FinalOptions(str(tmp_path / "results"), again=True, quiet=True))
+    assert again["test"] == scored["true"]["test"]
+
+
 def test_more_families_than_there_are_and_two_questions_at_once_are_refused(
     places: dict[str, Path],
 ) -> None:
@@ -160,6 +173,22 @@ def test_more_families_than_there_are_and_two_questions_at_once_are_refused(
         run_final(FinalOptions(results, top=2, ensemble=2, again=True))
 
 
+def job_of(place: Path, fingerprint: str | None = None, test: float = 0.1, **fields: str) -> Job:
+    """What retraining a trial of this split takes, which named that fingerprint."""
+    source = scan("toy:num=140")
+    table = source.table.append_column("status", [["ok"] * source.num_images])
+    images = Images.of(table, source.classes, source.fingerprint)
+    split = {"train": 0.8, "test": test, "strategy": "stratified"}
+    config = TrialConfig.model_validate({"epochs": 1, "split": split, **fields})
+    found = split_fingerprint(images.split(config.split), images.image_ids)
+    epochs = [{"epoch": 1, "val_accuracy": 0.5, "val_loss": 1.0}]
+    record = record_from(
+        config, source.fingerprint, fingerprint or found, epochs, "complete", num_val=14
+    )
+    (family,) = ranked_families([record], "val_accuracy")
+    return job_for(family, images, ResultsDirectory(place))
+
+
 @pytest.mark.parametrize(
     ("fraction", "fingerprint", "text"),
     [(0.0, None, "no test images"), (0.1, "another", "comes out otherwise")],
@@ -167,20 +196,22 @@ def test_more_families_than_there_are_and_two_questions_at_once_are_refused(
 def test_a_split_that_locks_nothing_or_is_another_one_is_refused(
     fraction: float, fingerprint: str | None, text: str, tmp_path: Path
 ) -> None:
-    source = scan("toy:num=140")
-    table = source.table.append_column("status", [["ok"] * source.num_images])
-    images = Images.of(table, source.classes, source.fingerprint)
-    config = TrialConfig.model_validate(
-        {"epochs": 1, "split": {"train": 0.8, "test": fraction, "strategy": "stratified"}}
-    )
-    found = split_fingerprint(images.split(config.split), images.image_ids)
-    epochs = [{"epoch": 1, "val_accuracy": 0.5, "val_loss": 1.0}]
-    record = record_from(
-        config, source.fingerprint, fingerprint or found, epochs, "complete", num_val=14
-    )
-    (family,) = ranked_families([record], "val_accuracy")
     with pytest.raises(Refused, match=text):
-        job_for(family, images, ResultsDirectory(tmp_path))
+        job_of(tmp_path, fingerprint, fraction)
+
+
+def test_suspects_or_a_teacher_that_are_others_now_are_refused(tmp_path: Path) -> None:
+    ids, path = scan("toy:num=140").table["image_id"].to_pylist(), tmp_path / "suspects.parquet"
+    pq.write_table(pa.table({"image_id": ids[:40]}), path)
+    assert len(job_of(tmp_path, drop_suspects=str(path)).train) < 126
+    with pytest.raises(Refused, match=r"drop_suspects: .* its content has changed") as refused:
+        job_of(tmp_path, drop_suspects=str(path), drop_suspects_digest="0" * 16)
+    assert refused.value.exit_code == 2
+    probs = np.full((140, 7), 1 / 7, dtype=np.float32)
+    path = tmp_path / "teacher.parquet"
+    pq.write_table(teacher_table(ids, probs, scan("toy:num=140").classes), path)
+    with pytest.raises(Refused, match=r"trained on \d+ images which are held out"):
+        job_of(tmp_path, teacher=str(path))
 
 
 def test_the_score_knows_a_class_without_test_images() -> None:

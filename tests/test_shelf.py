@@ -1,12 +1,36 @@
-"""Which states of trials stay in a results directory when a sweep begins."""
+"""Which weights and states of trials stay in a results directory when a sweep begins."""
 
 from collections.abc import Collection
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from raylab.config.trial import TrialConfig
+from raylab.events.progress import Views
 from raylab.results.directory import ResultsDirectory
+from raylab.results.record import record_from
+from raylab.sweep.collector import Collector
 from raylab.sweep.shelf import clear_states
+
+
+def kept(results: ResultsDirectory, accuracy: float, data: str) -> str:
+    """The id of a trial on this data whose weights lie in the results."""
+    row = {"epoch": 1, "val_accuracy": accuracy, "train_loss": 1.0, "val_loss": 1.0}
+    record = record_from(TrialConfig(lr=accuracy), data, "split", [row], "complete")
+    results.add(record)
+    results.checkpoint(record.trial_id).write_bytes("model.json", b"{}")
+    return record.trial_id
+
+
+def test_weights_of_changed_data_stay_and_push_none_out(tmp_path: Path) -> None:
+    results, queue = ResultsDirectory(tmp_path), SimpleNamespace(needed=lambda: ())
+    before = {kept(results, accuracy, "leaky data") for accuracy in (0.8, 0.9)}
+    now = [kept(results, accuracy, "clean data") for accuracy in (0.5, 0.6, 0.7)]
+    known: Any = (queue, lambda config: "split", "clean data", "val_accuracy", 2, Views())
+    Collector(results, *known).resume_kept(results.each_record())
+    assert results.checkpoint_ids() == {*before, *now[1:]}
 
 
 @pytest.mark.parametrize(

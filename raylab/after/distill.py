@@ -15,14 +15,14 @@ import ray
 import torch
 from rich.console import Console
 
-from raylab.after.earlier import check_same_data, config_of, read_sweep, sides_of
+from raylab.after.earlier import check_same_data, config_of, images_of, read_sweep, sides_of
 from raylab.after.retrain import at_hand, gathered, loaded, variants_of
 from raylab.config.sweep import metric_mode
 from raylab.errors import Problem, Refused
 from raylab.events.progress import LogView, View, Views
 from raylab.images.cache import cache_folder
 from raylab.images.prepare import Variant
-from raylab.images.source import scan
+from raylab.images.source import Source, scan
 from raylab.images.teacher import teacher_table
 from raylab.images.variant import Format
 from raylab.results.directory import ResultsDirectory
@@ -31,7 +31,7 @@ from raylab.results.winners import value_of
 from raylab.storage import Folder
 from raylab.sweep.cluster import Slot, connected, image_memory_bytes, slot_for
 from raylab.sweep.lock import held
-from raylab.sweep.shards import Images, Places
+from raylab.sweep.shards import Places
 from raylab.training.checkpoint import load_model
 from raylab.training.predict import predict_pixels
 
@@ -72,10 +72,9 @@ def run_distill(options: DistillOptions) -> Taught:
     if not options.quiet:
         view = LogView(Console(stderr=True), "val_accuracy", ())
     with held(results):
-        records = teachers(results, sweep.metric, options.top)
         source = scan(sweep.data)
-        check_same_data(source, records, "the sweep")
-        images = Images.of(results.images(), source.classes, source.fingerprint)
+        records = teachers(results, source, sweep.metric, options.top)
+        images = images_of(results, source, NOTHING)
         train = np.flatnonzero(sides_of(records[0], images, NOTHING) == "train")
         with connected(options.address) as capacity:
             slot = slot_for(sweep.resources, capacity)
@@ -97,29 +96,27 @@ def refuse(place: str, text: str) -> NoReturn:
     raise Refused([Problem(place, text)], "the request", NOTHING)
 
 
-def teachers(results: ResultsDirectory, metric: str, num: int) -> list[Record]:
-    """The `num` best complete trials whose weights were kept, all of the best one's split and data;
-    Refused if there are fewer.
+def teachers(results: ResultsDirectory, source: Source, metric: str, num: int) -> list[Record]:
+    """The `num` best complete trials that learned from these very images and whose weights were
+    kept, all of the best one's split; Refused if there are fewer.
     """
-    kept = results.checkpoint_ids()
-    found = [
+    records, kept = results.records(), results.checkpoint_ids()
+    if records:
+        check_same_data(source, records, "the sweep")
+    same = [
         record
-        for record in results.records()
+        for record in records
         if record.trial_id in kept
+        and record.data_fingerprint == source.fingerprint
         and record.status == "complete"
         and getattr(record, metric) is not None
     ]
-    if not found:
-        refuse(results.location, "keeps the weights of no complete trial; set `keep` in the grid")
+    if not same:
+        text = "keeps the weights of no complete trial on this data; set `keep` in the grid"
+        refuse(results.location, text)
     sign = 1 if metric_mode(metric) == "max" else -1
-    found.sort(key=lambda record: (-sign * value_of(record, metric), record.trial_id))
-    best = found[0]
-    alike = [
-        record
-        for record in found
-        if record.split_fingerprint == best.split_fingerprint
-        and record.data_fingerprint == best.data_fingerprint
-    ]
+    same.sort(key=lambda record: (-sign * value_of(record, metric), record.trial_id))
+    alike = [record for record in same if record.split_fingerprint == same[0].split_fingerprint]
     if len(alike) < num:
         text = (
             f"{len(alike)} kept models learned from the best one's training images, {num} are "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from raylab import __version__
@@ -17,7 +18,7 @@ from raylab.config.trial import TrialConfig
 from raylab.errors import Problem, Refused
 from raylab.images.source import Source
 from raylab.images.split import split_fingerprint
-from raylab.results.directory import GRID, ResultsDirectory
+from raylab.results.directory import GRID, IMAGES, ResultsDirectory
 from raylab.results.record import Record
 from raylab.sweep.shards import Images
 
@@ -33,11 +34,11 @@ def read_sweep(results: ResultsDirectory, data: str | None = None) -> SweepConfi
         text = "no such results directory, or it holds no grid.yaml"
         raise Refused([Problem(results.location, text)], "the results") from None
     if results.folder.is_local:
-        return read_grid(Path(results.path_of(GRID)), data=data)
+        return read_grid(Path(results.path_of(GRID)), data=data, is_resolved=True)
     with tempfile.TemporaryDirectory(prefix="raylab-grid-") as folder:
         path = Path(folder) / GRID
         path.write_bytes(content)
-        return read_grid(path, data=data)
+        return read_grid(path, data=data, is_resolved=True)
 
 
 def config_of(record: Record) -> TrialConfig:
@@ -88,6 +89,28 @@ def check_same_data(source: Source, records: Iterable[Record], what: str) -> Non
         "restore them, give their place with --data, or run the sweep again"
     )
     raise Refused([Problem(source.location, text)], "the data", "nothing was trained")
+
+
+def images_of(results: ResultsDirectory, source: Source, harmless: str) -> Images:
+    """The source's images; images.parquet says of each content whether it can be read, and no more:
+    its labels are another state's where a sweep of changed data began since.
+
+    Refused, with what is `harmless`, where it does not know an image.
+    """
+    known = results.images()
+    places = pc.index_in(source.table["sha256"], value_set=known["sha256"].combine_chunks())
+    if places.null_count:
+        text = (
+            f"lacks {places.null_count:,} of the {source.num_images:,} images of {source.location}:"
+            " a sweep of other data began since; run `raylab sweep` on this data again, which "
+            "reuses what is finished"
+        )
+        raise Refused([Problem(results.path_of(IMAGES), text)], "the data", harmless)
+    votes = ["votes"] if source.has_votes else []
+    told = ["image_id", "path", "label", "sha256", "group", "given_split", *votes]
+    status = known["status"].combine_chunks().take(places)
+    table = source.table.select(told).append_column("status", status)
+    return Images.of(table, source.classes, source.fingerprint)
 
 
 def sides_of(record: Record, images: Images, harmless: str) -> npt.NDArray[np.str_]:

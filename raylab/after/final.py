@@ -16,7 +16,7 @@ import numpy.typing as npt
 from rich.console import Console
 
 from raylab import __version__
-from raylab.after.earlier import check_same_data, config_of, read_sweep, sides_of
+from raylab.after.earlier import check_same_data, config_of, images_of, read_sweep, sides_of
 from raylab.after.retrain import Job, Retrained, retrain_all, variants_of, write_model
 from raylab.config.sweep import SweepConfig
 from raylab.errors import Problem, Refused
@@ -93,7 +93,7 @@ def retrain_and_score(
     check_not_scored(results, options)
     source = scan(sweep.data)
     families = candidates(results, source, sweep.metric, options)
-    images = Images.of(results.images(), source.classes, source.fingerprint)
+    images = images_of(results, source, UNREAD)
     chosen = choose(families, results, options)
     jobs = [job_for(choice.family, images, results) for choice in chosen]
     check_same_test(jobs, options)
@@ -192,7 +192,7 @@ def choose(
 
 def job_for(family: Family, images: Images, results: ResultsDirectory) -> Job:
     """What retraining the family takes. Refused if its split cannot be made again or tests nothing,
-    or if the weights with which it began are gone.
+    or if the weights with which it began, its suspects or its teacher are gone or others now.
 
     Of a cross-validated family too, all that is not test trains.
     """
@@ -205,8 +205,12 @@ def job_for(family: Family, images: Images, results: ResultsDirectory) -> Job:
         text = "its split locks no test images; set split.test > 0, or name them in the source"
         refuse(f"trial {record.trial_id}", text)
     train = np.flatnonzero((sides == "train") | (sides == "val"))
-    if config.drop_suspects:
-        train = unsuspected(train, images.image_ids, config)
+    try:
+        if config.drop_suspects:
+            train = unsuspected(train, images.image_ids, config)
+        images.taught(config, test)  # asked here as well, before anything is prepared or started
+    except ValueError as error:
+        refuse(f"trial {record.trial_id}", str(error))
     return Job(
         trial_id=record.trial_id,
         config=config,

@@ -28,7 +28,7 @@ def show(
     """The board of these results as text, no newline at its end.
 
     Sweeps over different images are no rivals: for eyes, each data fingerprint has a board of its
-    own.
+    own; for programs, one best that the others are compared with.
 
     `top`: only so many rows; None = all, of a table for eyes the first MAX_TABLE_ROWS.
     `families`: rows are families or trials; by default families for eyes where one has several
@@ -78,15 +78,20 @@ def _one_board(
 def assess(
     frame: pd.DataFrame, folders: Mapping[str, ResultsDirectory], metric: str = "val_accuracy"
 ) -> Comparison:
-    """The families of a frame of trials, ranked by the metric and compared with the best.
+    """The families of a frame of trials, ranked by the metric and compared with the best of those
+    on the same data: other images or labels are no rivals.
 
     Ties and the winner's correction are of accuracies: another metric gets neither.
     """
     families = by_family(frame, metric)
-    if metric == "val_accuracy":
-        return compare(families, frame, folders)
-    note = f"ranked by {metric}: ties are told for val_accuracy only"
-    return Comparison(families.assign(tied=None, corrected=None), (note,))
+    if metric != "val_accuracy":
+        note = f"ranked by {metric}: ties are told for val_accuracy only"
+        return Comparison(families.assign(tied=None, corrected=None), (note,))
+    data_of = frame.drop_duplicates("family_id").set_index("family_id")["data_fingerprint"]
+    alike = families.groupby(families["family_id"].map(data_of), sort=False)
+    parts = [compare(part, frame, folders) for _, part in alike]
+    together = pd.concat([part.families for part in parts]).sort_index()
+    return Comparison(together, tuple(note for part in parts for note in part.notes))
 
 
 def with_family(frame: pd.DataFrame, families: pd.DataFrame) -> pd.DataFrame:

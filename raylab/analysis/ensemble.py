@@ -131,10 +131,12 @@ def show_ensemble(
 ) -> str:
     """The ensemble of these results as text: its trials and weights, and what it gains.
 
-    json is one object. Refused where fewer than two trials validated the best one's images.
+    json is one object. Refused where fewer than two trials on the best one's data validated its
+    images.
     """
     frame = ranked(read(locations))
     complete = frame[(frame["status"] == "complete") & frame["val_accuracy"].notna()]
+    complete = complete[complete["data_fingerprint"].isin(complete["data_fingerprint"].head(1))]
     folders = sweep_folders(locations)
     trials: dict[str, TrialPredictions] = {}
     for row in complete.drop_duplicates("trial_id").head(MAX_CANDIDATES).itertuples():

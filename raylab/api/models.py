@@ -91,9 +91,17 @@ def load_model(place: str | Path, trial: str | None = None) -> Model:
 
 
 def best_kept(results: ResultsDirectory) -> str | None:
-    """Of the trials whose weights were kept, that of the best family; None = no results there."""
+    """Of the trials whose weights were kept, that of the best family on the data that trained the
+    newest of them; None = no results there.
+    """
     kept = results.checkpoint_ids()
-    for family in ranked_families(results.records(), results.metric()) if kept else ():
+    records = results.records() if kept else ()
+    held = [record for record in records if record.trial_id in kept]
+    if not held:
+        return None
+    data = max(held, key=lambda record: record.started_at).data_fingerprint
+    same = [record for record in records if record.data_fingerprint == data]
+    for family in ranked_families(same, results.metric()):
         for record in family.records:
             if record.trial_id in kept:
                 return record.trial_id

@@ -49,11 +49,14 @@ SERVES = {
 """Fields that are read only where another one has this value."""
 
 
-def contradictions(sweep: SweepConfig, findings: Findings) -> None:
-    """Note every contradiction in `findings`."""
+def contradictions(sweep: SweepConfig, findings: Findings, *, is_resolved: bool = False) -> None:
+    """Note every contradiction in `findings`. is_resolved: raylab wrote the grid, which may say for
+    one trial what only others of its sweep read.
+    """
     _repeated_axes(sweep, findings)
     _overruled_options(sweep, findings)
-    _idle_fields(sweep, findings)
+    if not is_resolved:
+        _idle_fields(sweep, findings)
     _levers(sweep, findings)
     _search(sweep, findings)
     if sweep.search.kind == "pbt":

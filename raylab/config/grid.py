@@ -27,12 +27,13 @@ def read_grid(
     overrides: Sequence[str] = (),
     data: str | None = None,
     base: Path | None = None,
+    is_resolved: bool = False,
 ) -> SweepConfig:
     """Read and check the whole grid; raises Refused with every problem found.
 
     `overrides` are `key=value` texts; `data` replaces the grid's and is relative to where the
     command runs, while a path in the file is relative to `base`, which is the file's folder unless
-    given.
+    given. `is_resolved`: it is the grid.yaml of results (see `contradictions`).
     """
     findings = Findings(str(path))
     marked = _parsed(path, findings)
@@ -46,7 +47,7 @@ def read_grid(
     base = base or path.parent
     located = _locate(grid, data, base, findings)
     sweep = read_sections({"name": path.stem, **grid, "data": located}, base, findings)
-    contradictions(sweep, findings)
+    contradictions(sweep, findings, is_resolved=is_resolved)
     findings.refuse_if_any()
     return sweep
 

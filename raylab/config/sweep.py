@@ -143,7 +143,8 @@ class SweepConfig(Value):
     resources: Resources = Resources()
     keep: Annotated[StrictInt, Field(ge=0)] = 3
     """Checkpoints kept: the best few of the whole sweep, and what each of them began with, where
-    that is another trial's weights (see `pretrained`)."""
+    that is another trial's weights (see `pretrained`). Those of data that has changed since stay:
+    they are no rivals."""
     loggers: tuple[LoggerName, ...] = ()
     """Trackers that are told of the sweep beside its own results."""
 

@@ -114,12 +114,14 @@ class Collector(Callback):
         return {}
 
     def resume_kept(self, records: Iterable[Record]) -> None:
-        """Count the checkpoints of earlier runs among the best few; raise their alarms again."""
+        """Count the checkpoints of earlier runs on this data among the best few, and leave those of
+        other data as they are; raise their alarms again.
+        """
         held = self.results.checkpoint_ids()
         for record in records:
             self.may_be_hopeless = self.may_be_hopeless and record.status == "failed"
             self.sound_alarm(record)
-            if record.trial_id in held:
+            if record.trial_id in held and record.data_fingerprint == self.data_fingerprint:
                 self.shelf.put(record)
         self.shelf.clear()
 

@@ -11,7 +11,8 @@ from raylab.results.record import Record
 
 
 class Shelf:
-    """The checkpoints of complete trials, until `clear` takes away what nothing asks for.
+    """The checkpoints of complete trials on one data set (other images or labels are no rivals),
+    until `clear` takes away what nothing asks for.
 
     There stay the best `keep`, what each of these began with (so that `final` and `rerun` can begin
     so again), and the trials that `needed` names, with whose weights others may still begin.
