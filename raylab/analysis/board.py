@@ -88,7 +88,7 @@ def assess(
         note = f"ranked by {metric}: ties are told for val_accuracy only"
         return Comparison(families.assign(tied=None, corrected=None), (note,))
     data_of = frame.drop_duplicates("family_id").set_index("family_id")["data_fingerprint"]
-    alike = families.groupby(families["family_id"].map(data_of), sort=False)
+    alike = families.groupby(families["family_id"].map(data_of), sort=False, dropna=False)
     parts = [compare(part, frame, folders) for _, part in alike]
     together = pd.concat([part.families for part in parts]).sort_index()
     return Comparison(together, tuple(note for part in parts for note in part.notes))
