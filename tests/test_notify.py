@@ -19,9 +19,10 @@ from raylab.results.record import record_from
 
 
 class Hook(HTTPServer):
-    """Remembers what it was sent, and answers with `code`."""
+    """Remembers what it was sent, and answers with `code`, which may point `elsewhere`."""
 
     code = 200
+    elsewhere = ""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -39,6 +40,13 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.heard.append((dict(self.headers), json.loads(body)))
         self.send_response(self.server.code)
+        if self.server.elsewhere:
+            self.send_header("Location", self.server.elsewhere)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.server.heard.append((dict(self.headers), {}))
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
@@ -109,6 +117,19 @@ def test_userinfo_goes_into_a_header_and_is_never_told(hook: Hook) -> None:
     assert len(hook.heard) == 2  # it was tried again
     assert told == ["http://127.0.0.1 did not take the news: 500 Internal Server Error"]
     assert "s3cret" not in repr(Webhook(address))
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_webhook_that_points_elsewhere_is_told_of_and_not_followed(hook: Hook, code: int) -> None:
+    told: list[str] = []
+    hook.code, hook.elsewhere = code, f"http://127.0.0.1:{hook.server_port}/elsewhere"
+    with notified(hook.url.replace("http://", "http://me:s3cret@"), told.append) as news:
+        news.ended("ended")
+    assert told == [
+        f"http://127.0.0.1 did not take the news: {code} it points to another address; "
+        "give that one"
+    ]
+    assert all(body["state"] == "ended" for _, body in hook.heard)  # each a POST to the first
 
 
 def test_a_webhook_that_is_not_there_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
