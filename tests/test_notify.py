@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from raylab.cli import app
+from raylab.commands.exit_codes import exit_codes
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish, Refused
 from raylab.events.notify import Webhook, notified
@@ -117,6 +118,22 @@ def test_userinfo_goes_into_a_header_and_is_never_told(hook: Hook) -> None:
     assert len(hook.heard) == 2  # it was tried again
     assert told == ["http://127.0.0.1 did not take the news: 500 Internal Server Error"]
     assert "s3cret" not in repr(Webhook(address))
+
+
+def test_the_password_of_a_storage_is_told_to_no_webhook(hook: Hook, capsys: Any) -> None:
+    place = "s3://KEY:S3CRET@bucket/faces?region=eu"
+
+    def sweep() -> None:
+        with exit_codes(), notified(hook.url, pytest.fail) as news:
+            news.concerns("faces", place)
+            raise CannotFinish(f"{place} cannot be written")
+
+    with pytest.raises(SystemExit):
+        sweep()
+    _, body = hook.heard[0]
+    assert body["results"] == "s3://bucket/faces?region=eu"
+    assert body["error"] == "s3://bucket/faces?region=eu cannot be written"
+    assert "S3CRET" not in json.dumps(body) + capsys.readouterr().err
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])

@@ -583,6 +583,19 @@ def test_results_behind_a_uri_keep_their_report_there(tmp_path, monkeypatch):
     assert results.folder.exists("report.html")
 
 
+def test_the_password_of_a_storage_is_in_no_report(tmp_path, monkeypatch):
+    disk = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+    monkeypatch.setattr("raylab.storage._open", lambda uri: (disk, uri.rpartition("@")[2]))
+    place = "s3://KEY:S3CRET@bucket/results"
+    results = results_of(place, data="s3://KEY:S3CRET@bucket/faces")
+    error = "s3://KEY:S3CRET@bucket/faces is away (log: somewhere)"
+    add(results, 0.0, status="failed", error=error, lr=1e-3)
+    text = report([place])
+    assert "S3CRET" not in text + report([place], "markdown")
+    assert "data: s3://bucket/faces" in text
+    assert "s3://bucket/faces is away" in text
+
+
 def test_infinite_and_missing_numbers_are_no_broken_json():
     chart = go.Figure(data=[{"type": "scatter", "y": [float("nan"), float("inf"), 1.0]}])
     assert json.loads(json_of(chart))

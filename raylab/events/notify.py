@@ -19,7 +19,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from raylab.config.sweep import metric_mode
 from raylab.errors import Problem, RaylabError, Refused
 from raylab.results.record import Record
-from raylab.storage import persistently
+from raylab.storage import persistently, without_secrets
 
 TIMEOUT_S = 10.0
 
@@ -60,7 +60,7 @@ class Webhook:
             user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
         address = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-        body = json.dumps(news, ensure_ascii=False).encode()
+        body = without_secrets(json.dumps(news, ensure_ascii=False)).encode()
         request = Request(urlunsplit(address), body, headers)
         with build_opener(_StaysThere).open(request, timeout=TIMEOUT_S):
             pass

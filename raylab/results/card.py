@@ -15,6 +15,7 @@ from raylab.config.trial import TrialConfig
 from raylab.results.directory import ResultsDirectory
 from raylab.results.intervals import wilson
 from raylab.results.record import Record
+from raylab.storage import without_secrets
 
 MAX_CONFUSIONS = 3
 
@@ -83,7 +84,8 @@ def _data(about: About, results: ResultsDirectory | None, record: Record | None)
     if results is None or record is None:
         yield "- Unknown here: the results of the sweep are not beside the model"
     else:
-        yield f"- Images: {results.grid().get('data')} (fingerprint {record.data_fingerprint})"
+        data = without_secrets(str(results.grid().get("data")))
+        yield f"- Images: {data} (fingerprint {record.data_fingerprint})"
         yield from _image_counts(results)
         sides = pc.value_counts(results.split(record.split_fingerprint)["split"]).to_pylist()
         counts = {side["values"]: side["counts"] for side in sides}
