@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import random
+import re
 import secrets
 import shutil
 import time
@@ -36,6 +37,13 @@ _TAKES_NO_MORE = {
 
 URI_SAFE = "/:%@+,=&()!*'~$;[]"
 """What a URI may hold beside letters and digits; a space or 기쁨 is written with %."""
+
+# Of a URI in any text: what stands before its host, also where a / in it should be a %2F; and the
+# value of every option whose name says that it is secret.
+_USER_INFO = re.compile(r'(?<=://)(?:[^\s/?#"\\]*|[^\s/?#:@"\\]+:(?!\d+\b)[^\s"\\]*)@')
+_SECRET_OPTION = re.compile(
+    r'([?&][^\s=&#"\\]*(?:key|secret|token|password|credential|sig)[^\s=&#"\\]*=)[^\s&#"\\]*', re.I
+)
 
 T = TypeVar("T")
 
@@ -281,6 +289,13 @@ def persistently(work: Callable[[], T]) -> T:
                 raise
             time.sleep(pause_s * random.uniform(0.5, 1.5))  # so that workers do not come together
     return work()
+
+
+def without_secrets(text: str) -> str:
+    """The text as it may be told to others: `s3://KEY:SECRET@bucket/x?token=…` in it is
+    `s3://bucket/x?token=***`.
+    """
+    return _SECRET_OPTION.sub(r"\1***", _USER_INFO.sub("", text))
 
 
 def cannot_write(path: str, error: OSError) -> CannotWrite:

@@ -1,9 +1,12 @@
 """Curves over epochs and over seeds: what more epochs would bring, what luck makes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from raylab.analysis.about_training import seed_findings
 from raylab.analysis.curves import extrapolate, last_trend
 from raylab.analysis.seeds import seed_spread
 
@@ -56,3 +59,44 @@ def test_spread_over_seeds_is_pooled_over_configs_and_ignores_their_means():
     assert (spread.num_configs, spread.df) == (40, 80)
     assert spread.of_difference(3) == pytest.approx(1.99 * spread.sd * np.sqrt(2 / 3), rel=0.01)
     assert seed_spread(frame.drop_duplicates("lr"), ["lr"], "val_accuracy") is None
+
+
+def equal_configs(seed, num_configs=30, num_folds=5, seeds=(0, 1, 2)):
+    """Trials of configs that differ by the luck of their seeds alone; folds are easy or hard."""
+    rng = np.random.default_rng(seed)
+    ids = [(c, f, s) for c in range(num_configs) for f in range(num_folds) for s in seeds]
+    frame = pd.DataFrame(ids, columns=["lr", "split.fold", "seed"])
+    folds = rng.normal(0, 0.02, num_folds)[frame["split.fold"]]
+    return frame.assign(val_accuracy=0.65 + folds + rng.normal(0, 0.01, len(frame)), num_val=500)
+
+
+def test_equal_configs_over_seeds_and_folds_lie_as_far_apart_as_told():
+    beyond = []
+    for seed in range(20):
+        frame = equal_configs(seed)
+        spread = seed_spread(frame, ["lr"], "val_accuracy")
+        assert (spread.num_configs, spread.df) == (30, 30 * 5 * 2)
+        means = frame.groupby("lr")["val_accuracy"].mean().to_numpy()
+        apart = np.abs(means[:, None] - means)[np.triu_indices(30, 1)]
+        beyond.append(np.mean(apart > spread.of_difference(3 * 5)))
+    assert np.mean(beyond) == pytest.approx(0.05, abs=0.015)
+
+
+def test_the_finding_on_seeds_takes_all_trials_of_a_config_together():
+    (found,) = seed_findings(seen(equal_configs(0)), [])
+    assert found.evidence["seed_difference"] == pytest.approx(0.0071, abs=0.0002)
+    assert "30 configs): with 15 trials each" in found.sentence
+    assert "of 29 other configs" in found.sentence
+
+
+def test_without_repeats_the_images_of_all_folds_count():
+    frame = equal_configs(0, seeds=(0,))
+    (found,) = seed_findings(seen(frame), [])
+    best = frame.groupby("lr")["val_accuracy"].mean().max()
+    expected = np.sqrt(best * (1 - best) / (5 * 500))
+    assert found.evidence["standard_error"] == pytest.approx(expected)
+
+
+def seen(frame):
+    """As much of the evidence as seeds are told from."""
+    return SimpleNamespace(num_pruned=0, complete=frame, compared=frame, grid={})

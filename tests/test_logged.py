@@ -14,6 +14,7 @@ from raylab.events import logged
 from raylab.events.logged import LoggedView, check_loggers
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, record_from
+from raylab.sweep.runner import Options, run_sweep
 
 GRID = "name: faces\ndata: toy\naxes: {lr: [0.1, 0.2]}\n"
 ROW = {
@@ -78,6 +79,19 @@ def test_a_missing_package_is_refused_with_the_command_that_brings_it(
     ):
         check_loggers(sweep_of(tmp_path, "[mlflow]"))
     check_loggers(sweep_of(tmp_path, "[tensorboard]"))
+
+
+def test_a_store_that_mlflow_does_not_know_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    sweep = sweep_of(tmp_path, "[mlflow]")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "foo://somewhere")
+    monkeypatch.setattr("raylab.sweep.runner.scan", pytest.fail)  # what a sweep begins with
+    with pytest.raises(Refused, match=r"(?s)MLFLOW_TRACKING_URI  foo://somewhere .* or unset it"):
+        run_sweep(sweep, Options(str(tmp_path / "results")))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")  # down: told when it runs
+    check_loggers(sweep)
 
 
 class Slow:

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from raylab.cli import app
+from raylab.commands.exit_codes import exit_codes
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish, Refused
 from raylab.events.notify import Webhook, notified
@@ -19,9 +20,10 @@ from raylab.results.record import record_from
 
 
 class Hook(HTTPServer):
-    """Remembers what it was sent, and answers with `code`."""
+    """Remembers what it was sent, and answers with `code`, which may point `elsewhere`."""
 
     code = 200
+    elsewhere = ""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -39,6 +41,13 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.heard.append((dict(self.headers), json.loads(body)))
         self.send_response(self.server.code)
+        if self.server.elsewhere:
+            self.send_header("Location", self.server.elsewhere)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.server.heard.append((dict(self.headers), {}))
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
@@ -109,6 +118,35 @@ def test_userinfo_goes_into_a_header_and_is_never_told(hook: Hook) -> None:
     assert len(hook.heard) == 2  # it was tried again
     assert told == ["http://127.0.0.1 did not take the news: 500 Internal Server Error"]
     assert "s3cret" not in repr(Webhook(address))
+
+
+def test_the_password_of_a_storage_is_told_to_no_webhook(hook: Hook, capsys: Any) -> None:
+    place = "s3://KEY:S3CRET@bucket/faces?region=eu"
+
+    def sweep() -> None:
+        with exit_codes(), notified(hook.url, pytest.fail) as news:
+            news.concerns("faces", place)
+            raise CannotFinish(f"{place} cannot be written")
+
+    with pytest.raises(SystemExit):
+        sweep()
+    _, body = hook.heard[0]
+    assert body["results"] == "s3://bucket/faces?region=eu"
+    assert body["error"] == "s3://bucket/faces?region=eu cannot be written"
+    assert "S3CRET" not in json.dumps(body) + capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_webhook_that_points_elsewhere_is_told_of_and_not_followed(hook: Hook, code: int) -> None:
+    told: list[str] = []
+    hook.code, hook.elsewhere = code, f"http://127.0.0.1:{hook.server_port}/elsewhere"
+    with notified(hook.url.replace("http://", "http://me:s3cret@"), told.append) as news:
+        news.ended("ended")
+    assert told == [
+        f"http://127.0.0.1 did not take the news: {code} it points to another address; "
+        "give that one"
+    ]
+    assert all(body["state"] == "ended" for _, body in hook.heard)  # each a POST to the first
 
 
 def test_a_webhook_that_is_not_there_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

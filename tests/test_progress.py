@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from raylab.config.trial import TrialConfig
-from raylab.events.progress import LiveView, LogView, View, make_view
+from raylab.events.progress import LiveView, LogView, View, Views, make_view
 from raylab.events.tally import Tally, short_name
 from raylab.results.durations import clock
 from raylab.results.record import Record, Status, record_from
@@ -51,6 +51,12 @@ def test_log_has_one_line_per_event() -> None:
     assert "diverged: loss became nan" in lines[3]
     assert "3/3 trials · 1 complete · 1 pruned · 1 failed" in lines[4]
     assert "best val_accuracy 0.6000" in lines[4]
+
+
+def test_a_note_tells_no_password_of_a_storage() -> None:
+    sink = io.StringIO()
+    Views(LogView(Console(file=sink, width=60), "val_accuracy", ["lr"])).note("s3://K:S@bucket/x")
+    assert "s3://bucket/x" in sink.getvalue()
 
 
 def test_terminal_shows_a_table_of_what_runs_and_keeps_only_failures() -> None:

@@ -22,14 +22,17 @@ from raylab.analysis.predictions import TrialPredictions
 from raylab.cli import app
 from raylab.errors import Refused
 from raylab.report.answer import answer
+from raylab.report.axes import axes
+from raylab.report.blocks import Chart
 from raylab.report.calibration import NUM_BINS, reliability
 from raylab.report.classes import confusion, recall, shares
 from raylab.report.cost import busy_seconds, timed
 from raylab.report.figures import json_of, label
-from raylab.report.ladder import rungs
+from raylab.report.ladder import ladder, rungs
 from raylab.report.markdown import markdown, plain
 from raylab.report.material import read_parts
 from raylab.report.page import page as html
+from raylab.report.page import summary
 from raylab.report.palette import DARK, INK, STEPS
 from raylab.report.pictures import picture, thumbnail
 from raylab.report.report import report
@@ -247,6 +250,15 @@ def test_charts_have_words_for_who_does_not_see_them(seen):
         assert len(attrs["aria-label"]) > 20
 
 
+def test_a_gain_of_one_pair_is_told_without_an_interval(tmp_path):
+    results = results_of(tmp_path, axes={"augment": ["none", "light"]})
+    add(results, 0.6, augment="none", num_images=FEW)
+    add(results, 0.65, augment="light", num_images=FEW)
+    (part,) = read_parts([results.location])
+    (chart,) = (block for block in axes(part.sweeps[0]).blocks if isinstance(block, Chart))
+    assert chart.alt == "Gains in points: augment: light over none +5.0."
+
+
 def test_markdown_has_answer_table_findings_and_failures_and_no_images(parts):
     text = markdown(parts)
     assert text.startswith("## invented")
@@ -305,6 +317,26 @@ def test_a_sweep_without_a_complete_trial_is_reported(tmp_path):
     assert "stopped early" in found.why
     assert any("2 trials of 4 have not ended" in step for step in found.then)
     assert "boom" in report([results.location])
+
+
+@pytest.mark.parametrize(
+    ("grid", "missing"),
+    [
+        ({}, 2),
+        ({"budget": {"trials": 3}}, 1),
+        ({"budget": {"trials": 2}}, 0),
+        ({"budget": {"trials": 9}}, 2),
+        ({"search": {"optuna": {"num_trials": 9}}}, 0),  # a config drawn twice runs once
+    ],
+)
+def test_only_trials_that_would_still_run_are_to_come(tmp_path, grid, missing):
+    results = results_of(tmp_path, axes={"lr": [1e-2, 1e-3, 1e-4, 1e-5]}, **grid)
+    for lr in (1e-2, 1e-3):
+        add(results, 0.0, status="failed", error="boom", lr=lr)
+    (part,) = read_parts([results.location])
+    assert part.sweeps[0].num_missing == missing
+    assert (f", {missing} to come" in summary(part)) == bool(missing)
+    assert any("have not ended" in step for step in answer(part).then) == bool(missing)
 
 
 def test_a_sweep_of_failures_alone_is_reported(tmp_path):
@@ -397,6 +429,21 @@ def test_pruned_trials_make_a_ladder(tmp_path):
     assert "4 trials of 6 were stopped early" in seen.text
     charts = [a["aria-label"] for _, a in seen.tags if a.get("class") == "chart"]
     assert "6 reached epoch 2, 4 reached epoch 4, 2 reached epoch 6." in charts
+
+
+def test_a_ladder_knows_how_long_each_trial_was_planned(tmp_path):
+    """20 epochs next to 4: of the 48 that were asked for, 34 ran; nobody is at the end yet."""
+    asha = {"asha": {"grace_epochs": 2, "reduction_factor": 3}}
+    axes = {"epochs": [4, 20], "lr": [1e-3, 1e-4]}
+    results = results_of(tmp_path, axes=axes, scheduler=asha)
+    for epochs, num_epochs, status in ((4, 4, "complete"), (20, 18, "pruned")):
+        add(results, 0.6, lr=1e-3, epochs=epochs, num_epochs=num_epochs, status=status)
+    add(results, 0.6, lr=1e-4, epochs=4, num_epochs=4, predicted=False)
+    add(results, 0.6, lr=1e-4, epochs=20, num_epochs=8, status="pruned")
+    (part,) = read_parts([results.location])
+    found = ladder(part.sweeps[0])
+    assert "34 epochs ran, 71% of the 48 of all trials run to their end" in found.lead
+    assert found.blocks[0].alt.endswith("1 reached epoch 18, 0 reached epoch 20.")
 
 
 def test_rungs_are_ashas():
@@ -550,6 +597,19 @@ def test_results_behind_a_uri_keep_their_report_there(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == "s3://bucket/results/report.html"
     assert results.folder.exists("report.html")
+
+
+def test_the_password_of_a_storage_is_in_no_report(tmp_path, monkeypatch):
+    disk = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+    monkeypatch.setattr("raylab.storage._open", lambda uri: (disk, uri.rpartition("@")[2]))
+    place = "s3://KEY:S3CRET@bucket/results"
+    results = results_of(place, data="s3://KEY:S3CRET@bucket/faces")
+    error = "s3://KEY:S3CRET@bucket/faces is away (log: somewhere)"
+    add(results, 0.0, status="failed", error=error, lr=1e-3)
+    text = report([place])
+    assert "S3CRET" not in text + report([place], "markdown")
+    assert "data: s3://bucket/faces" in text
+    assert "s3://bucket/faces is away" in text
 
 
 def test_infinite_and_missing_numbers_are_no_broken_json():

@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from raylab import storage
 from raylab.errors import CannotWrite, Refused
-from raylab.storage import Folder, file_at
+from raylab.storage import Folder, file_at, without_secrets
 
 
 @pytest.fixture(params=["local", "remote"])
@@ -237,3 +237,22 @@ def test_a_missing_file_is_not_waited_for(failing: Failing) -> None:
     with pytest.raises(FileNotFoundError):
         Folder("s3://bucket/r").read_bytes("none")
     assert failing.num_calls == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("s3://KEY:SECRET@bucket/x?region=eu", "s3://bucket/x?region=eu"),
+        ("s3://KEY:a/b+c@bucket/x", "s3://bucket/x"),  # the / should be a %2F: refused, and told
+        ("gs://bucket/x?access_token=T&project=p", "gs://bucket/x?access_token=***&project=p"),
+        ("https://h/x?X-Amz-Signature=S&sig=T", "https://h/x?X-Amz-Signature=***&sig=***"),
+        ('{"data": "s3://K:S@b/x", "at": "me@home"}', '{"data": "s3://b/x", "at": "me@home"}'),
+        ("data: s3://K:S@b/x?Secret_Key=S\nname: a", "data: s3://b/x?Secret_Key=***\nname: a"),
+        ("s3://b/x is not t@ken", "s3://b/x is not t@ken"),
+        ("http://host:9000/a@b/기쁨", "http://host:9000/a@b/기쁨"),
+        ("toy:num=2000,wrong=0.05", "toy:num=2000,wrong=0.05"),
+        ("/home/me/a:b@c", "/home/me/a:b@c"),
+    ],
+)
+def test_what_is_told_of_a_uri_has_no_secrets(text: str, told: str) -> None:
+    assert without_secrets(text) == told

@@ -140,20 +140,19 @@ def seed_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Findi
         )
         return [Finding("seeds", sentence, {"num_pruned": evidence.num_pruned}, "note", "high")]
     complete = without_copies(evidence.complete, evidence.compared, verdicts)
-    same = [name for name in CONFIG_COLUMNS if name in complete and name != "seed"]
-    spread = seed_spread(complete, same, "val_accuracy")
-    if spread is None:
-        return [_without_repeats(evidence, complete)]
-    keys = [name for name in same if name not in REPEATS]
-    families = complete.groupby(keys, dropna=False).agg(
-        mean=("val_accuracy", "mean"), num_seeds=("seed", "nunique")
+    config = [name for name in CONFIG_COLUMNS if name in complete and name not in REPEATS]
+    families = complete.groupby(config, dropna=False).agg(
+        mean=("val_accuracy", "mean"), num_trials=("seed", "size"), num_val=("num_val", "sum")
     )
-    typical = int(families["num_seeds"].median())
+    spread = seed_spread(complete, config, "val_accuracy")
+    if spread is None:
+        return [_without_repeats(evidence, families)]
+    typical = int(families["num_trials"].median())
     within = spread.of_difference(typical)
     close = int((families["mean"] > families["mean"].max() - within).sum()) - 1
     sentence = (
         f"The seed alone moves the accuracy by ±{points(spread.sd, 2)} points (standard deviation "
-        f"{span(spread.low, spread.high, 2)}, {spread.num_configs} configs): with {typical} seeds "
+        f"{span(spread.low, spread.high, 2)}, {spread.num_configs} configs): with {typical} trials "
         f"each, it alone brings two equal configs up to {points(within)} points apart, and the "
         f"validation images come on top. {close} of {len(families) - 1} other configs lie within "
         "that of the best."
@@ -170,9 +169,9 @@ def seed_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Findi
     return [Finding("seeds", sentence, numbers, severity, "high")]
 
 
-def _without_repeats(evidence: Evidence, complete: pd.DataFrame) -> Finding:
-    num_val = float(complete["num_val"].median()) if complete["num_val"].notna().any() else 0
-    accuracy = float(complete["val_accuracy"].max())
+def _without_repeats(evidence: Evidence, families: pd.DataFrame) -> Finding:
+    """No two of a family's trials share a fold: each validated images of its own."""
+    num_val, accuracy = float(families["num_val"].median()), float(families["mean"].max())
     error = math.sqrt(accuracy * (1 - accuracy) / num_val) if num_val else math.nan
     advice = "Write seeds: [0, 1, 2]."
     if is_population(evidence.grid):

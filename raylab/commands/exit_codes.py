@@ -28,7 +28,9 @@ def exit_codes() -> Iterator[None]:
     try:
         yield
     except RaylabError as error:
-        typer.echo(str(error), err=True)
+        from raylab.storage import without_secrets
+
+        typer.echo(without_secrets(str(error)), err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

@@ -13,24 +13,46 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
+from raylab.errors import Problem, Refused
 from raylab.events.logged import own_folder
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record
 
+STORE = "MLFLOW_TRACKING_URI"
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 TRIAL_TAG = "raylab.trial_id"
 
 
 def make(sweep: str, results: ResultsDirectory) -> "MlflowLogger":
     """The logger of a sweep."""
-    for name in ("mlflow", "alembic"):  # they tell how they make their tables
-        logging.getLogger(name).setLevel(logging.ERROR)
-    uri, artifacts = os.environ.get("MLFLOW_TRACKING_URI"), None
+    uri, artifacts = os.environ.get(STORE), None
     if not uri:
-        folder = own_folder("mlflow without MLFLOW_TRACKING_URI", results)
+        folder = own_folder(f"mlflow without {STORE}", results)
         uri = f"sqlite:///{folder}/mlflow.db"
         artifacts = Path(folder, "mlflow-artifacts").as_uri()
-    return MlflowLogger(MlflowClient(tracking_uri=uri), sweep, artifacts, results)
+    return MlflowLogger(client_of(uri), sweep, artifacts, results)
+
+
+def check() -> None:
+    """Refused where MLFLOW_TRACKING_URI names no store; a server that is down may yet come up."""
+    uri = os.environ.get(STORE)
+    try:
+        if uri:
+            client_of(uri)
+    except Exception as error:  # of MLflow, of a database's driver, of the system
+        reason = str(error).strip().partition("\n")[0]
+        text = (
+            f"{uri} cannot be opened by MLflow ({reason}); give https://host or "
+            "sqlite:////path/mlflow.db, or unset it: then the results keep what is logged"
+        )
+        raise Refused([Problem(STORE, text)], "the environment") from error
+
+
+def client_of(uri: str) -> MlflowClient:
+    """MLflow's own of that store."""
+    for name in ("mlflow", "alembic"):  # they tell how they make their tables
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return MlflowClient(tracking_uri=uri)
 
 
 class MlflowLogger:

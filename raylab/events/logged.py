@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, Protocol
 
 from raylab.config.sweep import SweepConfig
@@ -41,7 +42,7 @@ class Logger(Protocol):
 
 
 def check_loggers(sweep: SweepConfig) -> None:
-    """Refused where a logger's package is not installed."""
+    """Refused where a logger's package is not installed, or its store is none."""
     problems = [
         Problem("loggers", f"{name} is not installed here; pip install 'raylab[{name}]'")
         for name in sweep.loggers
@@ -49,13 +50,19 @@ def check_loggers(sweep: SweepConfig) -> None:
     ]
     if problems:
         raise Refused(problems, "the grid")
+    if "mlflow" in sweep.loggers:
+        _tracker("mlflow").check()
 
 
 def logger_of(name: str, sweep: SweepConfig, results: ResultsDirectory) -> Logger:
     """The tracker of that name. Refused where it cannot work with these results."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
-    made: Logger = import_module(f"raylab.events.log_{name}").make(sweep.name, results)
+    made: Logger = _tracker(name).make(sweep.name, results)
     return made
+
+
+def _tracker(name: str) -> ModuleType:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+    return import_module(f"raylab.events.log_{name}")
 
 
 class LoggedView:

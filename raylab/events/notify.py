@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from raylab.config.sweep import metric_mode
 from raylab.errors import Problem, RaylabError, Refused
 from raylab.results.record import Record
-from raylab.storage import persistently
+from raylab.storage import persistently, without_secrets
 
 TIMEOUT_S = 10.0
 
@@ -59,9 +60,20 @@ class Webhook:
             user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
         address = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-        body = json.dumps(news, ensure_ascii=False).encode()
-        with urlopen(Request(urlunsplit(address), body, headers), timeout=TIMEOUT_S):
+        body = without_secrets(json.dumps(news, ensure_ascii=False)).encode()
+        request = Request(urlunsplit(address), body, headers)
+        with build_opener(_StaysThere).open(request, timeout=TIMEOUT_S):
             pass
+
+
+class _StaysThere(HTTPRedirectHandler):
+    """Goes nowhere else: urllib would leave the news behind and take the password along."""
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> None:
+        text = "it points to another address; give that one"
+        raise HTTPError(req.full_url, code, text, headers, fp)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from raylab.config.trial import TrialConfig
 from raylab.events.tally import Tally, short_name
 from raylab.results.live_text import LiveTable, best_line, summary_line
 from raylab.results.record import Record
+from raylab.storage import without_secrets
 
 # A log that long says nothing looks like one that hangs.
 HEARTBEAT_S = 30.0
@@ -59,7 +60,7 @@ class Views:
 
     def note(self, text: str) -> None:
         for view in self.views:
-            view.note(text)
+            view.note(without_secrets(text))
 
     def close(self) -> None:
         for view in self.views:

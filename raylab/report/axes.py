@@ -1,5 +1,6 @@
 """From a diagnosis of the axes to charts: effects with intervals, interactions, importance."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,12 @@ class _Lead:
             return REST
         return ACCENT if self.low > 0 or self.high < 0 else TIED
 
+    @property
+    def text(self) -> str:
+        """`+2.1 [1.5, 2.7]`, or `+2.1` alone."""
+        gain = signed(self.value / 100)
+        return gain if math.isnan(self.low) else f"{gain} {span(self.low / 100, self.high / 100)}"
+
 
 def _against_best(finding: Finding) -> list[_Lead]:
     numbers = finding.evidence
@@ -107,10 +114,7 @@ def _effects(leads: Sequence[_Lead]) -> Chart:
             line(MUTED, x0=0, x1=0, **end),
         ],
     )
-    said = [
-        f"{text} {signed(lead.value / 100)} {span(lead.low / 100, lead.high / 100)}"
-        for text, lead in zip(texts, leads, strict=True)
-    ]
+    said = [f"{text} {lead.text}" for text, lead in zip(texts, leads, strict=True)]
     caption = (
         "With its 95 % interval, over trials matched in all but this axis. Shaded: "
         f"±{NOTHING_POINTS} points, which nobody would notice."

@@ -5,6 +5,7 @@ import pandas as pd
 from raylab.report.blocks import Column, Section, Table
 from raylab.report.material import Part
 from raylab.report.wording import count
+from raylab.storage import without_secrets
 
 MAX_CAUSES = 50
 MAX_CHARS = 400
@@ -13,7 +14,7 @@ MAX_CHARS = 400
 def causes(part: Part) -> pd.DataFrame:
     """One row per cause, the most frequent first: error_kind, cause, num, trial_id, sweep."""
     failed = part.trials[part.trials["status"] == "failed"]
-    told = failed["error"].fillna("no cause was recorded").astype(str)
+    told = failed["error"].fillna("no cause was recorded").astype(str).map(without_secrets)
     first = told.str.split("\n").str[0].str.split(" (log: ", regex=False).str[0]
     grouped = failed.assign(error_kind=failed["error_kind"].fillna("unknown"), cause=first)
     found = grouped.groupby(["error_kind", "cause"], sort=False).agg(
@@ -36,7 +37,7 @@ def failures(part: Part) -> Section:
             f"{row.num:,}",
             str(row.cause)[:MAX_CHARS],
             str(row.trial_id),
-            places[str(row.sweep)].log_path(str(row.trial_id)),
+            without_secrets(places[str(row.sweep)].log_path(str(row.trial_id))),
         ]
         for row in found.head(MAX_CAUSES).itertuples()
     ]

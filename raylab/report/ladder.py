@@ -15,7 +15,7 @@ def ladder(sweep: Sweep) -> Section:
     num_pruned = int((trials["status"] == "pruned").sum())
     if not num_pruned:
         return Section("ASHA's ladder", [])
-    longest = int(trials["num_epochs"].max())
+    longest = int(trials["epochs"].max())
     steps = rungs(sweep.grid, longest) or sorted(trials["num_epochs"].astype(int).unique())
     reached = [int((trials["num_epochs"] >= rung).sum()) for rung in steps]
     drawn = bars(
@@ -33,7 +33,7 @@ def ladder(sweep: Sweep) -> Section:
         bargap=0.45,
     )
     said = ", ".join(f"{n:,} reached epoch {r}" for n, r in zip(reached, steps, strict=True))
-    spent, whole = int(trials["num_epochs"].sum()), longest * len(trials)
+    spent, whole = int(trials["num_epochs"].sum()), int(trials["epochs"].sum())
     lead = (
         f"{count(num_pruned, 'trial')} of {len(trials):,} were stopped early; {spent:,} epochs "
         f"ran, {spent / max(whole, 1):.0%} of the {whole:,} of all trials run to their end."

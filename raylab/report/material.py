@@ -43,7 +43,9 @@ class Sweep:
     """None where no trial is complete."""
     diagnosis: Diagnosis | None
     num_planned: int | None
-    """Of the whole sweep; None where that is not known, or some learned from other data."""
+    """Of the whole sweep; None where that is not known (Optuna may draw a config twice, which runs
+    once), or some learned from other data.
+    """
 
     @property
     def num_missing(self) -> int:
@@ -200,10 +202,13 @@ def _config(grid: dict[str, Any]) -> SweepConfig | None:
 
 
 def _planned(config: SweepConfig | None) -> int | None:
+    if config is None or config.search.kind == "optuna":
+        return None
     try:
-        return None if config is None else count_trials(config)
+        total = count_trials(config)
     except RaylabError:
         return None
+    return min(total, config.budget.trials or total)
 
 
 def _predictions(results: ResultsDirectory, trial_id: str) -> TrialPredictions | None:

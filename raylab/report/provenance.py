@@ -9,17 +9,20 @@ from raylab.report.blocks import Block, Column, Note, Section, Table
 from raylab.report.material import Part, Sweep
 from raylab.report.wording import count
 from raylab.results.table import BLANK
+from raylab.storage import without_secrets
 
 
 def provenance(part: Part) -> Section:
     """Versions, code, hardware, fingerprints, and each sweep's grid."""
     blocks: list[Block] = []
     for sweep in part.sweeps:
-        rows = [[name, value] for name, value in _facts(sweep).items() if value]
+        facts = _facts(sweep)
+        rows = [[name, without_secrets(value)] for name, value in facts.items() if value]
         blocks.append(Table(sweep.name, [Column("what"), Column("value")], rows))
         if sweep.grid:
             text = yaml.safe_dump(dict(sweep.grid), sort_keys=False, allow_unicode=True)
-            blocks.append(Note(text, is_source=True, title=f"The grid of {sweep.name}"))
+            title = f"The grid of {sweep.name}"
+            blocks.append(Note(without_secrets(text), is_source=True, title=title))
     return Section("Provenance", blocks)
 
 

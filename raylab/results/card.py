@@ -15,6 +15,7 @@ from raylab.config.trial import TrialConfig
 from raylab.results.directory import ResultsDirectory
 from raylab.results.intervals import wilson
 from raylab.results.record import Record
+from raylab.storage import without_secrets
 
 MAX_CONFUSIONS = 3
 UNKNOWN = "unknown here"
@@ -95,7 +96,12 @@ def _data(
     if results is None or record is None:
         yield "- Unknown here: the results of the sweep are not beside the model"
     else:
+<<<<<<< HEAD
         yield f"- Images: {_source(results)} (fingerprint {record.data_fingerprint})"
+=======
+        data = without_secrets(str(results.grid().get("data")))
+        yield f"- Images: {data} (fingerprint {record.data_fingerprint})"
+>>>>>>> fix-rep
         yield from _image_counts(results)
         yield f"- Split `{record.split_fingerprint}`: {_sides(results, record.split_fingerprint)}"
     yield (
