@@ -31,7 +31,7 @@ FLOORS = {
         *("errors", "storage", "config", "images", "training", "results", "events", "sweep"),
     },
     "analysis": {"errors", "storage", "config", "results"},
-    "report": {"errors", "storage", "config", "results", "analysis"},
+    "report": {"errors", "storage", "config", "images", "results", "analysis"},
     "bench": {
         *("errors", "storage", "config", "images", "training", "results", "events", "sweep"),
     },

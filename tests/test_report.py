@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from pyarrow import fs
 from reported import CLASSES, add, results_of, usual, write_images
 from typer.testing import CliRunner
@@ -568,6 +568,23 @@ def test_a_thumbnail_is_shown_only_of_the_image_that_was_learned_from(tmp_path):
 def test_bytes_that_are_no_image_make_no_thumbnail():
     assert thumbnail(b"no image") == ""
     assert thumbnail(png("blue")[:60]) == ""
+
+
+def test_a_thumbnail_shows_what_training_saw():
+    turned, exif = io.BytesIO(), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (40, 20), "red").save(turned, "JPEG", exif=exif)
+    assert shown(turned).size == (48, 96)
+    clear, deep = io.BytesIO(), io.BytesIO()
+    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(clear, "PNG")
+    assert np.asarray(shown(clear)).min() == 255
+    Image.fromarray(np.full((20, 20), 128 * 257, np.uint16)).save(deep, "PNG")
+    assert np.asarray(shown(deep)).mean() == pytest.approx(128, abs=2)
+
+
+def shown(file):
+    """The thumbnail of an image file."""
+    return Image.open(io.BytesIO(base64.b64decode(thumbnail(file.getvalue()).partition(",")[2])))
 
 
 def test_copies_are_counted_and_shown(tmp_path):

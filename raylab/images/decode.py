@@ -79,13 +79,15 @@ class Whole:
         return np.asarray(resized_square(self.image.convert("L"), side), dtype=np.uint8)
 
 
-def decode_whole(data: bytes) -> Whole:
-    """The image as it is, nothing cut or reduced; DecodeError says why there is none."""
+def decode_whole(data: bytes, side: int = MAX_PIXELS) -> Whole:
+    """The image as it is, nothing cut; a JPEG maybe reduced, to no less than DRAFT_GAP times
+    `side`. DecodeError says why there is none.
+    """
     if not data:
         raise DecodeError("the file is empty")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        upright, _, _ = _load(data, MAX_PIXELS)
+        upright, _, _ = _load(data, side)
         try:
             return Whole(_to_mode(upright, "RGB"), upright.mode)
         except ValueError as error:

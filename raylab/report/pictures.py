@@ -4,11 +4,11 @@ import base64
 import hashlib
 import io
 import os
-import warnings
 from pathlib import Path
 
 from PIL import Image
 
+from raylab.images.decode import DecodeError, decode_whole
 from raylab.report.blocks import Picture
 from raylab.storage import Folder
 
@@ -32,12 +32,8 @@ def picture(data: str, path: str, sha256: str, lines: tuple[str, ...]) -> Pictur
 def thumbnail(content: bytes) -> str:
     """A data URI of at most SIZE_PX per side; empty where the bytes are no image."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as image:
-                image.draft("RGB", (2 * SIZE_PX, 2 * SIZE_PX))
-                small = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning):
+        small = decode_whole(content, SIZE_PX).image
+    except DecodeError:
         return ""
     scale = SIZE_PX / max(small.size)
     size = (max(1, round(small.width * scale)), max(1, round(small.height * scale)))

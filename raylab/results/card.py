@@ -96,12 +96,8 @@ def _data(
     if results is None or record is None:
         yield "- Unknown here: the results of the sweep are not beside the model"
     else:
-<<<<<<< HEAD
-        yield f"- Images: {_source(results)} (fingerprint {record.data_fingerprint})"
-=======
-        data = without_secrets(str(results.grid().get("data")))
+        data = without_secrets(_source(results))
         yield f"- Images: {data} (fingerprint {record.data_fingerprint})"
->>>>>>> fix-rep
         yield from _image_counts(results)
         yield f"- Split `{record.split_fingerprint}`: {_sides(results, record.split_fingerprint)}"
     yield (
