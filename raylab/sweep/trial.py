@@ -41,7 +41,7 @@ from raylab.results.environment import code_digest
 from raylab.sweep.cluster import Slot
 from raylab.sweep.failures import OUT_OF_MEMORY, pause_before
 from raylab.sweep.parents import begun
-from raylab.sweep.raised import CONFIG_ERRORS, breaks_process, cause_of, failure_of, is_crowded
+from raylab.sweep.raised import CONFIG_ERRORS, cause_of, failure_of, is_crowded
 from raylab.sweep.shards import (
     Datasets,
     Shard,
@@ -56,6 +56,7 @@ from raylab.training.checkpoint import save_model
 from raylab.training.epoch import Best, EpochRow
 from raylab.training.heap import give_back_memory, keep_freed_memory
 from raylab.training.loop import train
+from raylab.training.memory import breaks_process
 from raylab.training.worker import Collective, TrainingData
 
 # A trial that dies, or whose sweep does, is taken up again from a state at most this old.
