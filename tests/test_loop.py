@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from small_data import small_data
 
 from raylab.config.trial import TrialConfig
 from raylab.training.epoch import Best
-from raylab.training.loop import DivergedError, train
+from raylab.training.loop import DivergedError, Learner, train
 from raylab.training.model import build_model
 from raylab.training.worker import Collective
 
@@ -248,6 +249,44 @@ def test_a_trial_begins_anew_where_its_state_is_of_other_code(broken):
     assert not heard
     run(epochs=2, resume=states[0], how=how)
     assert heard == [[1]]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+    ],
+)
+def test_a_device_that_fails_while_a_state_is_loaded_costs_no_epoch(error, monkeypatch):
+    states, reported = [], []
+    run(report=lambda row, state: states.append(state()))
+
+    def fail(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "load_state_dict", fail)
+        with pytest.raises(type(error)):
+            run(report=lambda row, state: reported.append(row.epoch), resume=states[0])
+    assert not reported
+    run(report=lambda row, state: reported.append(row.epoch), resume=states[0])
+    assert reported == [2]
+
+
+def test_a_trial_that_begins_anew_holds_one_network_at_a_time(monkeypatch):
+    states, alive, begin = [], [], Learner.__init__
+    run(report=lambda row, state: states.append(state()))
+
+    def count(self, *given):
+        alive.append(sum(learner() is not None for learner in learners))
+        learners.append(weakref.ref(self))
+        begin(self, *given)
+
+    learners = []
+    monkeypatch.setattr(Learner, "__init__", count)
+    run(resume=states[0] | {"model": {}})
+    assert alive == [0, 0]
 
 
 def test_the_best_epoch_is_kept_when_a_trial_is_pruned():

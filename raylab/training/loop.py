@@ -8,7 +8,6 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, cast
 
@@ -26,6 +25,7 @@ from raylab.training.epoch import Best, EpochRow
 from raylab.training.evaluate import Evaluation, evaluate
 from raylab.training.layers import Unfreezing, set_train_mode
 from raylab.training.loss import class_weights, loss_of
+from raylab.training.memory import breaks_process, is_out_of_memory
 from raylab.training.metrics import accuracy, macro_f1
 from raylab.training.mixing import mix
 from raylab.training.model import build_model
@@ -33,15 +33,13 @@ from raylab.training.optim import Schedule, build_optimizer
 from raylab.training.pixels import Pixels
 from raylab.training.precision import AMP_DTYPES, fast_convolutions, name_of, resolve_amp
 from raylab.training.seeds import Purpose, seed_of
+from raylab.training.state import State, to_cpu
 from raylab.training.step import Stepper
 from raylab.training.swa import NUM_BN_IMAGES, Swa
 from raylab.training.worker import Collective, TrainingData
 
 # Without a second worker a diverged epoch is cut short; asking more often would stall a GPU.
 STEPS_BETWEEN_LOSS_CHECKS = 100
-
-State = dict[str, Any]
-"""All that resuming needs: tensors on the CPU, numbers, strings."""
 
 
 class DivergedError(CannotFinish):
@@ -110,12 +108,18 @@ def begun(
     resume: State | None,
     best: Best,
 ) -> tuple["Learner", list[EpochRow]]:
-    """What learns, and the epochs behind it; none where `resume` is of another network or code."""
+    """What learns, and the epochs behind it; none where `resume` is of another network or code.
+    Raises the device's own errors.
+    """
     learner = Learner(config, data, device, collective)
     if resume is None:
         return learner, []
-    with suppress(Exception):  # what does not fit says so by errors of many kinds
+    try:
         return learner, learner.restore(resume, best)
+    except Exception as error:  # what does not fit says so by errors of many kinds
+        if is_out_of_memory(error) or breaks_process(error):
+            raise  # the state is whole, and another try may go on from it
+    del learner  # before the other one: a device may not hold two
     return Learner(config, data, device, collective), []
 
 
@@ -385,14 +389,3 @@ class Learner:
         best.epoch, best.value, best.state = kept["epoch"], kept["value"], kept["state"]
         best.probs = probs
         return rows
-
-
-def to_cpu(value: Any) -> Any:
-    """A copy of a nest of dicts and lists, its tensors cloned to the CPU."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: to_cpu(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(to_cpu(part) for part in value)
-    return value
