@@ -15,6 +15,7 @@ import torch
 from small_data import small_data
 
 from raylab.config.trial import TrialConfig
+from raylab.training import loop
 from raylab.training.epoch import Best
 from raylab.training.loop import DivergedError, Learner, train
 from raylab.training.model import build_model
@@ -104,6 +105,14 @@ ELSEWHERE = {"epochs", "pretrained", "drop_path_rate", "image_size", "channels",
 ELSEWHERE |= {"patience", "pretrained_digest", "compile"}
 ELSEWHERE |= {"soft_labels", "drop_suspects", "drop_suspects_digest", "crop", "interpolation"}
 ELSEWHERE |= {"teacher", "teacher_digest", "teacher_weight"}
+
+
+def test_a_batch_larger_than_all_that_trains_is_not_probed_as_such(monkeypatch):
+    probed = []
+    monkeypatch.setattr(loop, "resolve_amp", lambda config, device: probed.append(config))
+    Learner(TrialConfig(**BASE | {"batch_size": 65_536}), small_data(), CPU, ALONE)
+    Learner(TrialConfig(**BASE), small_data(), CPU, ALONE)
+    assert [config.batch_size for config in probed] == [len(small_data().train_rows), 16]
 
 
 def test_every_trial_field_is_tested():

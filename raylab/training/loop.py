@@ -165,7 +165,9 @@ class Learner:
 
     def _agreed_amp(self) -> torch.dtype | None:
         """Workers on unlike machines follow the first one's choice."""
-        own = AMP_DTYPES.index(resolve_amp(self.config, self.device))
+        batch_size = min(self.config.batch_size, len(self.data.train_rows))
+        config = self.config.model_copy(update={"batch_size": batch_size})
+        own = AMP_DTYPES.index(resolve_amp(config, self.device))
         votes = np.array([own if self.collective.rank == 0 else 0], dtype=np.float64)
         return AMP_DTYPES[int(self.collective.sum_counts(votes)[0])]
 
