@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from raylab.training.loss import class_weights, loss_of
 from raylab.training.memory import breaks_process, is_out_of_memory
 from raylab.training.metrics import accuracy, macro_f1
 from raylab.training.mixing import mix
-from raylab.training.model import build_model
+from raylab.training.model import build_model, compiled
 from raylab.training.optim import Schedule, build_optimizer
 from raylab.training.pixels import Pixels
 from raylab.training.precision import AMP_DTYPES, fast_convolutions, name_of, resolve_amp
@@ -198,7 +198,7 @@ class Learner:
     def _stepper(self, num_micro_batches: int = 1) -> Stepper:
         model = self.collective.wrap(self.model)
         return Stepper(
-            model=cast(nn.Module, torch.compile(model)) if self.config.compile else model,
+            model=compiled(model) if self.config.compile else model,
             optimizer=self.optimizer,
             scaler=self.scaler,
             amp=self.amp,
@@ -230,7 +230,7 @@ class Learner:
             share = self.collective.world / self.global_sizes[step]
             losses[step], hits = stepper(images, targets, share)
             if self.ema is not None:
-                self.ema.update(self.model)
+                self.ema.update()
             correct += hits
             if self.collective.world == 1 and step % STEPS_BETWEEN_LOSS_CHECKS == 1:
                 self._check_finite(losses[: step + 1].cpu().numpy(), epoch)
