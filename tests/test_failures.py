@@ -21,8 +21,9 @@ from raylab.sweep.failures import (
     pause_before,
     survive_memory_kills,
 )
-from raylab.sweep.raised import breaks_process, cause_of, failure_of
+from raylab.sweep.raised import cause_of, failure_of
 from raylab.training.loop import DivergedError
+from raylab.training.memory import breaks_process
 
 DEAD = """The actor died unexpectedly before finishing this task.
 \tclass_name: ImplicitFunc
@@ -30,6 +31,8 @@ DEAD = """The actor died unexpectedly before finishing this task.
 The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit
 detail: Worker unexpectedly exits with a connection error code 2. End of file. Some common causes
 include: (1) the process was killed by the OOM killer due to high memory usage, (2) …"""
+
+CUDNN_9_FULL = "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"
 
 ECHO = (
     "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:14213: "
@@ -46,6 +49,7 @@ ECHO = (
         (MemoryError(), "OutOfMemory"),
         (RuntimeError("FIND was unable to find an engine to execute this"), "OutOfMemory"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "OutOfMemory"),
+        (RuntimeError(f"cuDNN error: {CUDNN_9_FULL}"), "OutOfMemory"),
         (ValueError("weights file 'a.pt' does not exist"), "weights"),
         (KeyError("lr"), "KeyError"),
     ],
@@ -60,6 +64,9 @@ def test_what_a_trial_raises_has_a_kind(error: Exception, kind: str) -> None:
     [
         (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"), True),
+        (RuntimeError(f"cuDNN error: {CUDNN_9_FULL}"), False),
         (ValueError("model x is too small"), False),
     ],
 )

@@ -151,6 +151,7 @@ def test_no_function_is_a_novel(path: Path) -> None:
     [
         ("raylab.cli", ("torch", "ray", "pandas", "timm", "scipy")),
         ("raylab.sweep.runner", ("torch", "timm", "scipy", "sklearn")),  # trials load these
+        ("raylab.training.footprint", ("torch", "timm")),  # a sweep's driver reads what was probed
         ("raylab.forecast.overview", ("torch", "ray", "pandas", "timm", "scipy")),
         ("raylab.images.parts", ("torch", "ray", "pandas", "scipy")),  # each worker's start
     ],

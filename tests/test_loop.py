@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import torch
 from small_data import small_data
 
 from raylab.config.trial import TrialConfig
+from raylab.training import loop
 from raylab.training.epoch import Best
-from raylab.training.loop import DivergedError, train
+from raylab.training.loop import DivergedError, Learner, train
 from raylab.training.model import build_model
 from raylab.training.worker import Collective
 
@@ -103,6 +105,14 @@ ELSEWHERE = {"epochs", "pretrained", "drop_path_rate", "image_size", "channels",
 ELSEWHERE |= {"patience", "pretrained_digest", "compile"}
 ELSEWHERE |= {"soft_labels", "drop_suspects", "drop_suspects_digest", "crop", "interpolation"}
 ELSEWHERE |= {"teacher", "teacher_digest", "teacher_weight"}
+
+
+def test_a_batch_larger_than_all_that_trains_is_not_probed_as_such(monkeypatch):
+    probed = []
+    monkeypatch.setattr(loop, "resolve_amp", lambda config, device: probed.append(config))
+    Learner(TrialConfig(**BASE | {"batch_size": 65_536}), small_data(), CPU, ALONE)
+    Learner(TrialConfig(**BASE), small_data(), CPU, ALONE)
+    assert [config.batch_size for config in probed] == [len(small_data().train_rows), 16]
 
 
 def test_every_trial_field_is_tested():
@@ -248,6 +258,44 @@ def test_a_trial_begins_anew_where_its_state_is_of_other_code(broken):
     assert not heard
     run(epochs=2, resume=states[0], how=how)
     assert heard == [[1]]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+    ],
+)
+def test_a_device_that_fails_while_a_state_is_loaded_costs_no_epoch(error, monkeypatch):
+    states, reported = [], []
+    run(report=lambda row, state: states.append(state()))
+
+    def fail(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "load_state_dict", fail)
+        with pytest.raises(type(error)):
+            run(report=lambda row, state: reported.append(row.epoch), resume=states[0])
+    assert not reported
+    run(report=lambda row, state: reported.append(row.epoch), resume=states[0])
+    assert reported == [2]
+
+
+def test_a_trial_that_begins_anew_holds_one_network_at_a_time(monkeypatch):
+    states, alive, begin = [], [], Learner.__init__
+    run(report=lambda row, state: states.append(state()))
+
+    def count(self, *given):
+        alive.append(sum(learner() is not None for learner in learners))
+        learners.append(weakref.ref(self))
+        begin(self, *given)
+
+    learners = []
+    monkeypatch.setattr(Learner, "__init__", count)
+    run(resume=states[0] | {"model": {}})
+    assert alive == [0, 0]
 
 
 def test_the_best_epoch_is_kept_when_a_trial_is_pruned():

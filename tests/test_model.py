@@ -1,6 +1,7 @@
 """Models: what learns, what stays frozen, and refusals where a field would do nothing."""
 
 import json
+from functools import partial
 
 import pytest
 import safetensors.torch
@@ -10,7 +11,7 @@ from raylab.config.files import DESCRIPTION, WEIGHTS
 from raylab.config.trial import TrialConfig
 from raylab.training.checkpoint import save_model
 from raylab.training.layers import classifier_names, set_train_mode
-from raylab.training.model import build_model, normalization, pretrained_filter
+from raylab.training.model import build_model, compiled, normalization, pretrained_filter
 
 torch.set_num_threads(1)
 
@@ -151,3 +152,18 @@ def test_the_filter_of_pretrained_weights_is_their_own(tmp_path):
     save_model(tmp_path, TrialConfig(model="vgg19_bn", interpolation="bicubic"), ("a", "b"), {})
     kept = vgg.model_copy(update={"pretrained": str(tmp_path / WEIGHTS)})
     assert pretrained_filter(kept) == "bicubic"  # what raylab wrote beside the weights
+
+
+def test_every_config_that_a_process_trains_is_compiled(monkeypatch):
+    """Graphs hang on a function, here Cnn.forward, and torch would stop at eight."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    for tenths in range(10):
+        compiled(build(drop_rate=tenths / 10).train())(torch.rand(2, 3, 32, 32))
+    assert len(graphs) == 10

@@ -1,6 +1,9 @@
 """`gpus: auto` packs what memory, the GPU's time and the node's CPUs allow, and no more."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -8,13 +11,16 @@ import torch
 from raylab.config.grid import read_grid
 from raylab.config.sweep import Resources
 from raylab.config.trial import TrialConfig
+from raylab.errors import CannotFinish
 from raylab.images.source import scan
 from raylab.sweep.cluster import Capacity, Slot
-from raylab.sweep.packing import heaviest, packed_slot, trials_per_gpu, wants_probe
+from raylab.sweep.packing import as_trained, heaviest, packed_slot, trials_per_gpu, wants_probe
 from raylab.sweep.plan import Plan
 from raylab.sweep.raised import is_crowded
+from raylab.training import gpu_probe
 from raylab.training.evaluate import IMAGES_PER_BATCH
-from raylab.training.footprint import Footprint, learner_of
+from raylab.training.footprint import Footprint
+from raylab.training.gpu_probe import learner_of, measure, measure_on_gpu
 
 GB = 10**9
 
@@ -110,6 +116,51 @@ def test_the_probe_validates_and_learns_as_much_at_a_time_as_a_trial_in_the_end(
     learned = learner.learn(1)
     learner.validate(1, learned, 0.0)
     assert all(p.grad is not None for p in learner.model.parameters())
+
+
+def test_no_batch_is_probed_that_no_trial_can_fill() -> None:
+    """And the config whose batches are larger only on paper is not the heaviest."""
+    configs = [
+        TrialConfig(image_size=size, batch_size=batch) for size, batch in ((64, 65_536), (96, 512))
+    ]
+    found = as_trained(configs, num_images=1_000)
+    assert [(c.image_size, c.batch_size) for c in heaviest(found)] == [(96, 512)]
+
+
+def test_a_peak_is_of_the_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of the float32 that `amp: auto` tried while the learner was built."""
+    gpu = SimpleNamespace(reserved=0, peak=0)
+    learned = SimpleNamespace(seconds=1.0)
+
+    def take(num_bytes: int) -> Any:
+        gpu.reserved = max(gpu.reserved, num_bytes)
+        gpu.peak = max(gpu.peak, gpu.reserved)
+        return learned
+
+    def built(*_: object) -> Any:
+        take(20 * GB)
+        return SimpleNamespace(learn=lambda epoch: take(10 * GB), validate=lambda *_: None)
+
+    whole = SimpleNamespace(total_memory=80 * GB)
+    profiled = SimpleNamespace(key_averages=list)
+    monkeypatch.setattr(gpu_probe, "learner_of", built)
+    monkeypatch.setattr(gpu_probe, "profile", lambda activities: nullcontext(profiled))
+    for name, stub in {
+        "get_device_properties": lambda device: whole,
+        "empty_cache": lambda: setattr(gpu, "reserved", 0),
+        "reset_peak_memory_stats": lambda device: setattr(gpu, "peak", gpu.reserved),
+        "max_memory_reserved": lambda device: gpu.peak,
+        "synchronize": lambda device: None,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stub)
+    found = measure(TrialConfig(), 3, torch.device("cuda"))
+    assert found.peak_bytes == 10 * GB + gpu_probe.CONTEXT_BYTES
+
+
+def test_a_gpu_that_torch_cannot_use_is_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(CannotFinish, match="torch cannot use the GPU that Ray gave"):
+        measure_on_gpu(TrialConfig(), 3, 0)
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,15 @@ def test_the_plan_counts_different_draws(tmp_path: Path) -> None:
     assert found["notes"] == ["num_trials 40: only 2 different configs were found in these axes"]
 
 
+def test_gpus_that_would_idle_are_told(tmp_path: Path) -> None:
+    source, none = scan("toy:num=100"), ResultsDirectory(tmp_path / "r")
+    told = [
+        plan_of(tmp_path, source, f"resources: {{workers: 2, gpus: {gpus}}}").summary(none)["notes"]
+        for gpus in (2, 4)
+    ]
+    assert told == [[], ["gpus 4: a worker trains on one GPU, the others idle; give workers 4"]]
+
+
 def test_an_axis_that_the_source_overrules_is_refused(tmp_path: Path, given: Source) -> None:
     axes = "axes: {split.train: [0.7, 0.8], lr: [0.1, 0.2]}"
     with pytest.raises(Refused, match=r"axes\.split\.train  the source names its train, val"):

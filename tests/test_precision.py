@@ -133,6 +133,20 @@ def test_as_much_of_the_batch_is_timed_as_fits(
     assert list(dict.fromkeys(tried)) == [128, 64, 32]
 
 
+def test_what_the_probe_took_of_a_gpu_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def step(dtype: torch.dtype | None, num_images: int) -> float:
+        told.append("step")
+        return 1.0
+
+    monkeypatch.setattr(precision, "step_seconds", lambda device, config: step)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: told.append("given back"))
+    precision.resolve_amp(TrialConfig(), torch.device("cuda"))
+    assert told[0] == "step"
+    assert told[-1] == "given back"
+
+
 @pytest.mark.parametrize(("amp", "dtype"), [("none", None), ("bf16", torch.bfloat16)])
 def test_a_named_precision_is_not_probed(
     amp: str, dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch

@@ -1,7 +1,7 @@
 """Refitting: the loop's own steps for a chosen number of epochs, blind to every unseen label."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -9,7 +9,8 @@ import torch
 from small_data import small_data
 
 from raylab.config.trial import TrialConfig
-from raylab.training import optim
+from raylab.training import optim, speed
+from raylab.training import refit as refitting
 from raylab.training.epoch import EpochRow
 from raylab.training.loop import train
 from raylab.training.refit import refit
@@ -46,6 +47,25 @@ def test_a_model_after_n_epochs_is_that_of_the_loop_after_n_epochs(fields: dict[
     assert all(torch.equal(fit.state[name], value) for name, value in expected[2].items())
     assert fit.probs.shape == (len(data.val_rows), 4)
     assert np.allclose(fit.probs.sum(1), 1, atol=1e-5)
+
+
+def test_convolutions_are_as_fast_as_in_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuDNN measures its algorithms from the first one on: in what precision is chosen by it."""
+    seen: list[bool] = []
+
+    def built(*_: Any) -> NoReturn:
+        seen.append(torch.backends.cudnn.benchmark)
+        raise InterruptedError
+
+    monkeypatch.setattr(refitting, "Learner", built)
+    monkeypatch.setattr(speed, "Learner", built)
+    config, data, gpu = TrialConfig.model_validate(BASE), small_data(), torch.device("cuda")
+    with pytest.raises(InterruptedError):
+        refit(config, data, data.val_rows, gpu, 3, [])
+    with pytest.raises(InterruptedError):
+        speed.measure(config, 4, gpu)
+    assert seen == [True, True]
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_plateau_lowers_the_rate_where_the_sweep_did(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,26 @@ def test_an_error_inside_leaves_the_weights_where_they_stood() -> None:
     assert all(torch.equal(p, b) for p, b in zip(network.parameters(), before, strict=True))
 
 
+def test_memory_that_ends_on_the_way_there_leaves_the_weights_where_they_stood(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, (images, labels) = model(), batch()
+    torch.autograd.backward(nn.functional.cross_entropy(network(images), labels))
+    before = [p.clone() for p in network.parameters()]
+    moves = iter([torch.nan_to_num, torch.nan_to_num])
+
+    def move(*given: torch.Tensor, **how: float) -> torch.Tensor:
+        for found in moves:
+            return found(*given, **how)
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "nan_to_num", move)
+        with pytest.raises(torch.OutOfMemoryError), at_worst_point(network, 0.5):
+            pytest.fail("it began")
+    assert all(torch.equal(p, b) for p, b in zip(network.parameters(), before, strict=True))
+
+
 def test_gradients_that_overflowed_move_nothing() -> None:
     network = model()
     for parameter in network.parameters():

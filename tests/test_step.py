@@ -22,6 +22,7 @@ FULL = [
     torch.OutOfMemoryError("CUDA out of memory"),
     NO_ENGINE,
     RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
 ]
 
@@ -68,6 +69,21 @@ def test_a_batch_that_does_not_fit_gives_the_same_step_in_parts(error: Exception
 def test_it_gives_up_at_two_images() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         stepper(Small(most=1))(*batch(), 1 / 10)
+
+
+def test_an_optimiser_that_memory_fails_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have taken half of its step: AdamW would miss the state that it had no memory for."""
+    asked: list[None] = []
+
+    def fail(*_: object) -> None:
+        asked.append(None)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    step = stepper(Small(most=10))
+    monkeypatch.setattr(step.optimizer, "step", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        step(*batch(), 1 / 10)
+    assert len(asked) == step.num_micro_batches == 1
 
 
 def test_what_is_no_lack_of_memory_is_not_tried_again() -> None:

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 import torch
 
+from raylab.after.retrain import retrain, task_of
+from raylab.errors import CannotFinish
 from raylab.sweep import trial
 from raylab.sweep.cluster import Slot
+from raylab.sweep.raised import CONFIG_ERRORS
 
 
 def shared(gpus: float = 0.0) -> Any:
@@ -47,6 +51,27 @@ def test_a_lack_of_memory_is_final_only_where_no_neighbour_may_be_its_cause(
     with pytest.raises(torch.OutOfMemoryError):  # which Tune answers with another process
         trial.run_trial({}, shared(gpus))
     assert reported == []
+
+
+def test_a_trial_whose_gpu_torch_cannot_use_does_not_train_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray counts GPUs by the driver, and torch then names the CPU."""
+    shard = SimpleNamespace(labels=(), train=(), val=(), pixel_rows=None, soft_labels=None)
+    job = {"cpus": 1, "shards": [shard], "config": {}, "classes": (), "use_gpu": True}
+    monkeypatch.setattr(trial, "worker_pixels", lambda *_: np.zeros((1, 8, 8, 3), np.uint8))
+    monkeypatch.setattr(trial, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(trial.ray.train.torch, "get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(CannotFinish, match=r"torch cannot use the GPU .* install a torch"):
+        trial.train_worker(job)
+    assert not issubclass(CannotFinish, (*CONFIG_ERRORS, MemoryError))  # the node's fault
+
+
+@pytest.mark.parametrize(("gpus", "calls"), [(0.0, 0), (0.5, 1)])
+def test_a_process_that_has_used_a_gpu_serves_no_other_task(gpus: float, calls: int) -> None:
+    """0 = any number of calls, as Ray counts them."""
+    assert task_of(retrain, Slot(1, 1, gpus, 4))._max_calls == calls
 
 
 def test_a_pruned_trial_leaves_its_process_without_its_tensors(

@@ -11,12 +11,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-import ray
 import torch
 from rich.console import Console
 
 from raylab.after.earlier import check_same_data, config_of, images_of, read_sweep, sides_of
-from raylab.after.retrain import at_hand, gathered, loaded, variants_of
+from raylab.after.retrain import at_hand, gathered, loaded, task_of, variants_of
 from raylab.config.sweep import metric_mode
 from raylab.errors import Problem, Refused
 from raylab.events.progress import LogView, View, Views
@@ -33,6 +32,7 @@ from raylab.sweep.cluster import Slot, connected, image_memory_bytes, slot_for
 from raylab.sweep.lock import held
 from raylab.sweep.shards import Places
 from raylab.training.checkpoint import load_model
+from raylab.training.device import device_for
 from raylab.training.predict import predict_pixels
 
 NOTHING = "no teacher was made"
@@ -135,9 +135,7 @@ def all_say(
     view: View,
 ) -> list[npt.NDArray[np.float32]]:
     """(T, K) of each model, one process per model, as wide as one worker of the sweep."""
-    task = ray.remote(say).options(
-        num_cpus=slot.cpus_per_worker, num_gpus=slot.gpus_per_worker, max_retries=2
-    )
+    task = task_of(say, slot)
     waiting = {}
     for record in records:
         folder = results.checkpoint(record.trial_id)
@@ -154,6 +152,6 @@ def say(
     """
     torch.set_num_threads(slot.cpus_per_worker)
     kept = load_model(Folder(folder))
-    device = torch.device("cuda" if slot.gpus_per_worker else "cpu")
+    device = device_for(has_gpu=slot.gpus_per_worker > 0)
     network = kept.network.to(device).to(memory_format=torch.channels_last)
     return predict_pixels(kept, network, at_hand(pixels)[rows], device)

@@ -4,7 +4,7 @@ N = images of the source, T = test images, K = classes.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,8 +27,9 @@ from raylab.storage import Folder
 from raylab.sweep.cluster import Capacity, Slot, image_memory_bytes, slot_for
 from raylab.sweep.parents import begun
 from raylab.sweep.shards import Images, Places
-from raylab.sweep.trial import as_tensor, device_name
+from raylab.sweep.trial import as_tensor
 from raylab.training.checkpoint import save_model
+from raylab.training.device import device_for, device_name
 from raylab.training.heap import keep_freed_memory
 from raylab.training.refit import Refitted, refit
 from raylab.training.worker import TrainingData
@@ -72,9 +73,7 @@ def retrain_all(
     """
     slot = slot_for(resources, capacity)
     pixels = loaded(variants, image_memory_bytes(resources, capacity))
-    task = ray.remote(retrain).options(
-        num_cpus=slot.cpus_per_worker, num_gpus=slot.gpus_per_worker, max_retries=2
-    )
+    task = task_of(retrain, slot)
     waiting = {}
     for job in jobs:
         images_of = f"{len(job.train):,} images of train and val"
@@ -87,6 +86,14 @@ def retrain_all(
         known = unlocked, taught, images.rows, images.classes
         waiting[task.remote(job, pixels[Format.of(job.config)], *known, slot)] = job.trial_id
     return gathered(waiting, "retraining", "nothing was scored", view)
+
+
+def task_of(function: Callable[..., Any], slot: Slot) -> Any:
+    """The Ray task, as wide as one worker of the sweep; on a GPU each call has its own process, as
+    Ray does it for what is asked for here, not in `options`: another GPU could be a later call's.
+    """
+    ask = ray.remote(num_cpus=slot.cpus_per_worker, num_gpus=slot.gpus_per_worker, max_retries=2)
+    return ask(function)
 
 
 def gathered(waiting: dict[Any, str], doing: str, lost: str, view: View) -> list[Any]:
@@ -160,7 +167,7 @@ def retrain(
         pixel_rows=pixel_rows,
         soft_labels=soft_labels,
     )
-    device = torch.device("cuda" if slot.gpus_per_worker else "cpu")
+    device = device_for(has_gpu=slot.gpus_per_worker > 0)
     with begun(job.config, job.results) as config:
         fit = refit(config, data, job.test, device, job.num_epochs, job.val_losses)
     return Retrained(fit, device_name(device), time.perf_counter() - began)

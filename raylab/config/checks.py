@@ -207,8 +207,9 @@ def _resources(sweep: SweepConfig, findings: Findings) -> None:
     workers, gpus = sweep.resources.workers, sweep.resources.gpus
     where = ("resources",)
     if gpus != "auto":
-        if gpus > 1 and gpus != int(gpus):
+        if gpus > workers and gpus % workers:
             text = f"gpus {gpus:g} is neither a fraction of one GPU nor a whole number"
+            text += f" for each of workers {workers}" if workers > 1 else ""
             findings.add((*where, "gpus"), text)
         elif 0 < gpus < workers:
             text = f"gpus {gpus:g} is not >= workers {workers}; each worker needs its own GPU"

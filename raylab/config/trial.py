@@ -343,7 +343,7 @@ class TrialConfig(Value):
     amp: Literal["auto", "none", "bf16", "fp16"] = "auto"
     """Autocast. auto = bf16 (or a GPU's fp16) where a probe measures it faster, else none."""
     compile: StrictBool = False
-    """torch.compile of the training steps: half a minute and more at the start of every trial, for
+    """torch.compile of the training steps: half a minute and more at the start of a trial, for
     quicker steps on a GPU; `raylab bench --gpu` says by how much there. Needs a C++ compiler."""
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
     """Seeds initialisation, batch order, augmentation and dropout."""

@@ -8,10 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from raylab.config.trial import Filter, TrialConfig
+from raylab.training.footprint import Footprint
 
 if TYPE_CHECKING:
     from raylab.sweep.shared import Shared
-    from raylab.training.footprint import Footprint
 
 
 def run_trial(params: dict[str, Any], shared: "Shared") -> None:
@@ -19,9 +19,9 @@ def run_trial(params: dict[str, Any], shared: "Shared") -> None:
     import_module("raylab.sweep.trial").run_trial(params, shared)
 
 
-def measure_on_gpu(config: TrialConfig, num_classes: int, image_bytes: int) -> "Footprint":
-    """`raylab.training.footprint.measure_on_gpu`: a probe, on the GPU that Ray gave it."""
-    found: Footprint = import_module("raylab.training.footprint").measure_on_gpu(
+def measure_on_gpu(config: TrialConfig, num_classes: int, image_bytes: int) -> Footprint:
+    """`raylab.training.gpu_probe.measure_on_gpu`: a probe, on the GPU that Ray gave it."""
+    found: Footprint = import_module("raylab.training.gpu_probe").measure_on_gpu(
         config, num_classes, image_bytes
     )
     return found

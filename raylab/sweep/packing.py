@@ -1,8 +1,8 @@
 """`gpus: auto`: how many trials share one GPU, from a short probe of what one trial takes."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -13,9 +13,7 @@ from raylab.errors import CannotFinish
 from raylab.images.variant import Format
 from raylab.sweep.cluster import Capacity, Slot, slot_for
 from raylab.sweep.entry import measure_on_gpu
-
-if TYPE_CHECKING:  # a sweep's driver does without torch
-    from raylab.training.footprint import Footprint
+from raylab.training.footprint import Footprint
 
 # Trials differ a little from the one that was probed, and memory fragments.
 USABLE_MEMORY_FRAC = 0.85
@@ -46,7 +44,7 @@ def wants_probe(resources: Resources, capacity: Capacity) -> bool:
     return resources.gpus == "auto" and resources.workers == 1 and capacity.has_gpus
 
 
-def trials_per_gpu(footprints: Iterable["Footprint"]) -> int:
+def trials_per_gpu(footprints: Iterable[Footprint]) -> int:
     """As many as fit the memory, until the GPU is busy; what every probed trial allows."""
     allowed = [
         min(
@@ -58,7 +56,7 @@ def trials_per_gpu(footprints: Iterable["Footprint"]) -> int:
     return max(1, min([*allowed, MAX_PACKED]))
 
 
-def packed_slot(resources: Resources, capacity: Capacity, footprints: list["Footprint"]) -> Slot:
+def packed_slot(resources: Resources, capacity: Capacity, footprints: list[Footprint]) -> Slot:
     """The slot with its share of a GPU, where the nodes' CPUs feed as many trials."""
     per_gpu = trials_per_gpu(footprints)
     for node_cpus, node_gpus in capacity.at_most:
@@ -78,6 +76,13 @@ def heaviest(configs: Iterable[TrialConfig]) -> list[TrialConfig]:
             known = most.get((config.model, size), config)
             most[config.model, size] = both(known, config, size)
     return sorted(dict.fromkeys(most.values()), key=batch_pixels, reverse=True)
+
+
+def as_trained(configs: Iterable[TrialConfig], num_images: int) -> Iterator[TrialConfig]:
+    """The configs with batches no larger than all the images: a trial cuts what it has."""
+    for config in configs:
+        fits = config.batch_size <= num_images
+        yield config if fits else config.model_copy(update={"batch_size": num_images})
 
 
 def both(one: TrialConfig, other: TrialConfig, size: Size) -> TrialConfig:
@@ -104,7 +109,7 @@ def image_pixels(config: TrialConfig) -> tuple[int, int]:
 
 def probe(
     configs: list[TrialConfig], num_classes: int, image_bytes: Mapping[Format, int]
-) -> list["Footprint"]:
+) -> list[Footprint]:
     """Measure each config on a GPU of the cluster, one after another, in a process of its own; its
     images, which stay on the GPU, count as `image_bytes`. CannotFinish where one cannot be trained.
     """
@@ -124,7 +129,7 @@ def probe(
     return found
 
 
-def sentence(config: TrialConfig, footprint: "Footprint") -> str:
+def sentence(config: TrialConfig, footprint: Footprint) -> str:
     """What a probe found, for the log."""
     return (
         f"{config.model} at {config.image_size} px takes {footprint.peak_bytes / 1e9:.1f} of "

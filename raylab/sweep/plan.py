@@ -296,6 +296,9 @@ def notes(sweep: SweepConfig) -> Iterator[str]:
     wanted = sweep.search.num_trials
     if sweep.search.kind == "random" and wanted and (found := count_draws(sweep)) < wanted:
         yield f"num_trials {wanted}: only {found} different configs were found in these axes"
+    workers, gpus = sweep.resources.workers, sweep.resources.gpus
+    if gpus != "auto" and gpus > workers:
+        yield f"gpus {gpus:g}: a worker trains on one GPU, the others idle; give workers {gpus:g}"
 
 
 def reusable_records(sweep: SweepConfig, results: ResultsDirectory) -> dict[str, Record]:

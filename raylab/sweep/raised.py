@@ -36,11 +36,6 @@ def failure_of(error: Exception) -> Failure:
     return Failure(kind, text or kind)
 
 
-def breaks_process(error: Exception) -> bool:
-    """After a CUDA error other than a lack of memory, no trial can train in this process."""
-    return "CUDA error" in str(error) and not is_out_of_memory(error)
-
-
 def is_crowded(error: Exception, slot: Slot) -> bool:
     """Whether memory ran out on a GPU that others share: once they need less, it may suffice."""
     return 0 < slot.gpus_per_worker < 1 and is_out_of_memory(error)

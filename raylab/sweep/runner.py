@@ -34,7 +34,7 @@ from raylab.sweep.collector import Collector
 from raylab.sweep.entry import run_trial
 from raylab.sweep.failures import survive_memory_kills
 from raylab.sweep.lock import Hold, held
-from raylab.sweep.packing import heaviest, packed_slot, probe, sentence, wants_probe
+from raylab.sweep.packing import as_trained, heaviest, packed_slot, probe, sentence, wants_probe
 from raylab.sweep.parents import missing_weights, named_parents, refuse_strangers
 from raylab.sweep.plan import Plan, notes, on_their_splits, reusable_records
 from raylab.sweep.prior import earlier_points
@@ -214,7 +214,7 @@ class Sweeping:
         """`gpus: auto`: let as many trials share a GPU as a probe of the heaviest ones allows."""
         if not wants_probe(self.sweep.resources, self.capacity):
             return
-        configs = heaviest(self.plan.largest())
+        configs = heaviest(as_trained(self.plan.largest(), len(self.images.labels)))
         image_bytes = {form: variant.num_bytes for form, variant in variants.items()}
         footprints = probe(configs, len(self.images.classes), image_bytes)
         self.slot = packed_slot(self.sweep.resources, self.capacity, footprints)

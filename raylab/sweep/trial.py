@@ -41,7 +41,7 @@ from raylab.results.environment import code_digest
 from raylab.sweep.cluster import Slot
 from raylab.sweep.failures import OUT_OF_MEMORY, pause_before
 from raylab.sweep.parents import begun
-from raylab.sweep.raised import CONFIG_ERRORS, breaks_process, cause_of, failure_of, is_crowded
+from raylab.sweep.raised import CONFIG_ERRORS, cause_of, failure_of, is_crowded
 from raylab.sweep.shards import (
     Datasets,
     Shard,
@@ -53,9 +53,11 @@ from raylab.sweep.shards import (
 )
 from raylab.sweep.shared import Shared
 from raylab.training.checkpoint import save_model
+from raylab.training.device import device_for, device_name
 from raylab.training.epoch import Best, EpochRow
 from raylab.training.heap import give_back_memory, keep_freed_memory
 from raylab.training.loop import train
+from raylab.training.memory import breaks_process
 from raylab.training.worker import Collective, TrainingData
 
 # A trial that dies, or whose sweep does, is taken up again from a state at most this old.
@@ -212,8 +214,9 @@ def train_worker(job: dict[str, Any]) -> None:
         pixel_rows=shard.pixel_rows,
         soft_labels=shard.soft_labels,
     )
-    # Ray names the first GPU also to a trial that asked for none.
-    device = ray.train.torch.get_device() if job["use_gpu"] else torch.device("cpu")
+    device = device_for(job["use_gpu"])
+    if device.type == "cuda":  # Ray knows which of a node's GPUs is whose
+        device = ray.train.torch.get_device()
     collective = collective_for(rank, world, device)
     best = Best()
     # Metrics of the whole trial (seconds) leave the choice of the epoch to val_accuracy.
@@ -383,8 +386,3 @@ class Reporter:
         named = TrialConfig.model_validate(self.job["config"])
         target = self.results.checkpoint(self.job["trial_id"])
         save_model(target, self.config, classes, self.best.state, precision, named)
-
-
-def device_name(device: torch.device) -> str:
-    """`NVIDIA H100 80GB HBM3`, or `cpu`."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -8,9 +8,8 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,22 +25,21 @@ from raylab.training.epoch import Best, EpochRow
 from raylab.training.evaluate import Evaluation, evaluate
 from raylab.training.layers import Unfreezing, set_train_mode
 from raylab.training.loss import class_weights, loss_of
+from raylab.training.memory import breaks_process, is_out_of_memory
 from raylab.training.metrics import accuracy, macro_f1
 from raylab.training.mixing import mix
-from raylab.training.model import build_model
+from raylab.training.model import build_model, compiled
 from raylab.training.optim import Schedule, build_optimizer
 from raylab.training.pixels import Pixels
 from raylab.training.precision import AMP_DTYPES, fast_convolutions, name_of, resolve_amp
 from raylab.training.seeds import Purpose, seed_of
+from raylab.training.state import State, to_cpu
 from raylab.training.step import Stepper
 from raylab.training.swa import NUM_BN_IMAGES, Swa
 from raylab.training.worker import Collective, TrainingData
 
 # Without a second worker a diverged epoch is cut short; asking more often would stall a GPU.
 STEPS_BETWEEN_LOSS_CHECKS = 100
-
-State = dict[str, Any]
-"""All that resuming needs: tensors on the CPU, numbers, strings."""
 
 
 class DivergedError(CannotFinish):
@@ -110,12 +108,18 @@ def begun(
     resume: State | None,
     best: Best,
 ) -> tuple["Learner", list[EpochRow]]:
-    """What learns, and the epochs behind it; none where `resume` is of another network or code."""
+    """What learns, and the epochs behind it; none where `resume` is of another network or code.
+    Raises the device's own errors.
+    """
     learner = Learner(config, data, device, collective)
     if resume is None:
         return learner, []
-    with suppress(Exception):  # what does not fit says so by errors of many kinds
+    try:
         return learner, learner.restore(resume, best)
+    except Exception as error:  # what does not fit says so by errors of many kinds
+        if is_out_of_memory(error) or breaks_process(error):
+            raise  # the state is whole, and another try may go on from it
+    del learner  # before the other one: a device may not hold two
     return Learner(config, data, device, collective), []
 
 
@@ -161,7 +165,9 @@ class Learner:
 
     def _agreed_amp(self) -> torch.dtype | None:
         """Workers on unlike machines follow the first one's choice."""
-        own = AMP_DTYPES.index(resolve_amp(self.config, self.device))
+        batch_size = min(self.config.batch_size, len(self.data.train_rows))
+        config = self.config.model_copy(update={"batch_size": batch_size})
+        own = AMP_DTYPES.index(resolve_amp(config, self.device))
         votes = np.array([own if self.collective.rank == 0 else 0], dtype=np.float64)
         return AMP_DTYPES[int(self.collective.sum_counts(votes)[0])]
 
@@ -192,7 +198,7 @@ class Learner:
     def _stepper(self, num_micro_batches: int = 1) -> Stepper:
         model = self.collective.wrap(self.model)
         return Stepper(
-            model=cast(nn.Module, torch.compile(model)) if self.config.compile else model,
+            model=compiled(model) if self.config.compile else model,
             optimizer=self.optimizer,
             scaler=self.scaler,
             amp=self.amp,
@@ -224,7 +230,7 @@ class Learner:
             share = self.collective.world / self.global_sizes[step]
             losses[step], hits = stepper(images, targets, share)
             if self.ema is not None:
-                self.ema.update(self.model)
+                self.ema.update()
             correct += hits
             if self.collective.world == 1 and step % STEPS_BETWEEN_LOSS_CHECKS == 1:
                 self._check_finite(losses[: step + 1].cpu().numpy(), epoch)
@@ -385,14 +391,3 @@ class Learner:
         best.epoch, best.value, best.state = kept["epoch"], kept["value"], kept["state"]
         best.probs = probs
         return rows
-
-
-def to_cpu(value: Any) -> Any:
-    """A copy of a nest of dicts and lists, its tensors cloned to the CPU."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: to_cpu(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(to_cpu(part) for part in value)
-    return value

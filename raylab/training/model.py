@@ -4,7 +4,7 @@ B = batch, C = channels, K = classes.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -16,6 +16,15 @@ from raylab.training.layers import freeze, freeze_batchnorm, zero_classifier
 from raylab.training.weights import kept_filter, kept_normalization, load_pretrained
 
 PLAIN_MEAN, PLAIN_STD = 0.5, 0.25
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    """The model, compiled at its first step. Trials that follow each other in a process share
+    torch's count of graphs per function, beyond which it would go on uncompiled: as many as it has.
+    """
+    limits = torch._dynamo.config  # by the names that every torch knows
+    limits.cache_size_limit = limits.accumulated_cache_size_limit
+    return cast(nn.Module, torch.compile(model))
 
 
 class Cnn(nn.Module):

@@ -57,6 +57,13 @@ def fastest_dtype(device: torch.device, config: TrialConfig) -> torch.dtype | No
     taking turns; under a second where a step of 8 images takes less than 0.1 s. Where the whole
     batch fits in none of them, training will cut it, and as much as fits is timed.
     """
+    chosen = _fastest(device, config)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # float32 took more than the trial will, and others share the GPU
+    return chosen
+
+
+def _fastest(device: torch.device, config: TrialConfig) -> torch.dtype | None:
     with torch.random.fork_rng(devices=[]):  # a GPU's are seeded anew in every epoch
         step, num_images = step_seconds(device, config), config.batch_size
         while num_images >= MIN_MICRO_BATCH:

@@ -14,7 +14,7 @@ import torch
 from raylab.config.trial import TrialConfig
 from raylab.training.evaluate import predict_log_probs
 from raylab.training.loop import Learner
-from raylab.training.precision import name_of
+from raylab.training.precision import fast_convolutions, name_of
 from raylab.training.worker import Collective, TrainingData
 
 
@@ -44,20 +44,21 @@ def refit(
     sweep's `val_losses` again. Labels of unseen rows are not read: they may be -1.
     Raises DivergedError when a loss is nan or inf.
     """
-    learner = Learner(config, data, device, Collective())
-    for epoch in range(1, num_epochs + 1):
-        learned = learner.learn(epoch)
-        if epoch <= len(val_losses):  # with `patience`, other seeds may have gone on for longer
-            learner.schedule.end_epoch(val_losses[epoch - 1])
-    state = learner.weights()
-    assert state is not None  # a worker that is alone has rank 0
-    log_probs = predict_log_probs(
-        learner.validated,
-        learner.pixels,
-        unseen_rows,
-        len(data.classes),
-        tta=config.tta,
-        amp=learner.amp,
-    )
+    with fast_convolutions(device):
+        learner = Learner(config, data, device, Collective())
+        for epoch in range(1, num_epochs + 1):
+            learned = learner.learn(epoch)
+            if epoch <= len(val_losses):  # with `patience`, other seeds may have gone on for longer
+                learner.schedule.end_epoch(val_losses[epoch - 1])
+        state = learner.weights()
+        assert state is not None  # a worker that is alone has rank 0
+        log_probs = predict_log_probs(
+            learner.validated,
+            learner.pixels,
+            unseen_rows,
+            len(data.classes),
+            tta=config.tta,
+            amp=learner.amp,
+        )
     precision = name_of(learner.amp)
     return Refitted(np.exp(log_probs), state, learned.loss, learned.accuracy, precision)

@@ -19,10 +19,11 @@ def at_worst_point(model: nn.Module, rho: float) -> Iterator[None]:
         before = [p.clone() for p, _ in pairs]
         norm = torch.nn.utils.get_total_norm([gradient for _, gradient in pairs])
         scale = torch.where(norm.isfinite() & (norm > 0), rho / norm, 0.0)
-        for parameter, gradient in pairs:
-            # inf * 0 is nan: a gradient that overflowed in float16 moves nothing.
-            parameter.add_(torch.nan_to_num(gradient * scale, posinf=0.0, neginf=0.0))
     try:
+        with torch.no_grad():
+            for parameter, gradient in pairs:
+                # inf * 0 is nan: a gradient that overflowed in float16 moves nothing.
+                parameter.add_(torch.nan_to_num(gradient * scale, posinf=0.0, neginf=0.0))
         with _statistics_kept(model):
             yield
     finally:

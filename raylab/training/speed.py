@@ -14,6 +14,7 @@ import torch
 from raylab.config.trial import TrialConfig
 from raylab.training.checkpoint import save_model
 from raylab.training.loop import Learner
+from raylab.training.precision import fast_convolutions
 from raylab.training.worker import Collective, TrainingData
 
 ROUNDS = 5
@@ -48,25 +49,27 @@ def measure(
     """
     config = config.model_copy(update=STILL)
     small = config.model_copy(update={"batch_size": min(config.batch_size, SMALL_BATCH)})
-    warm, _ = _learner(small, num_classes, device, num_steps=2)
-    warm.learn(1)
-    began_s = time.perf_counter()
-    warm.learn(2)
-    step_s = (time.perf_counter() - began_s) / 2
-    chosen = config if step_s * config.batch_size / SMALL_BATCH < SLOW_STEP_S else small
-    per_round = round_s / max(step_s * chosen.batch_size / small.batch_size, 1e-6)
-    most = max(2, MAX_IMAGES // chosen.batch_size)
-    learner, build_s = _learner(chosen, num_classes, device, min(most, max(2, round(per_round))))
-    learned = learner.learn(1)
-    learner.validate(1, learned, 0.0)
-    train_s, val_s = [], []
-    num_val = len(learner.data.val_rows)
-    for epoch in range(2, ROUNDS + 2):
-        learned = learner.learn(epoch)
-        train_s.append(learned.seconds / learned.num_images)
+    with fast_convolutions(device):
+        warm, _ = _learner(small, num_classes, device, num_steps=2)
+        warm.learn(1)
         began_s = time.perf_counter()
-        learner.validate(epoch, learned, 0.0)
-        val_s.append((time.perf_counter() - began_s) / num_val)
+        warm.learn(2)
+        step_s = (time.perf_counter() - began_s) / 2
+        chosen = config if step_s * config.batch_size / SMALL_BATCH < SLOW_STEP_S else small
+        per_round = round_s / max(step_s * chosen.batch_size / small.batch_size, 1e-6)
+        most = max(2, MAX_IMAGES // chosen.batch_size)
+        num_steps = min(most, max(2, round(per_round)))
+        learner, build_s = _learner(chosen, num_classes, device, num_steps)
+        learned = learner.learn(1)
+        learner.validate(1, learned, 0.0)
+        train_s, val_s = [], []
+        num_val = len(learner.data.val_rows)
+        for epoch in range(2, ROUNDS + 2):
+            learned = learner.learn(epoch)
+            train_s.append(learned.seconds / learned.num_images)
+            began_s = time.perf_counter()
+            learner.validate(epoch, learned, 0.0)
+            val_s.append((time.perf_counter() - began_s) / num_val)
     return Timings(tuple(train_s), tuple(val_s), build_s + _keep_s(learner))
 
 

@@ -42,7 +42,11 @@ class Stepper:
         """
         while True:
             try:
-                return self._step(images, targets, share)
+                loss_and_hits = self._gradients(images, targets, share)
+                if self.sam_rho > 0:
+                    with at_worst_point(self.model, self.sam_rho):
+                        self._gradients(images, targets, share)
+                break
             except RuntimeError as error:
                 least = 2 * self.num_micro_batches * MIN_MICRO_BATCH
                 if not is_out_of_memory(error) or not self.may_cut or len(images) < least:
@@ -51,14 +55,7 @@ class Stepper:
             self.num_micro_batches *= 2
             if images.device.type == "cuda":
                 torch.cuda.empty_cache()
-
-    def _step(
-        self, images: torch.Tensor, targets: torch.Tensor, share: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        loss_and_hits = self._gradients(images, targets, share)
-        if self.sam_rho > 0:
-            with at_worst_point(self.model, self.sam_rho):
-                self._gradients(images, targets, share)
+        # Not tried again: an optimiser that memory fails may have taken half of its step.
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss_and_hits
