@@ -111,7 +111,7 @@ def test_only_differing_fields_are_shown(sweep: str) -> None:
 
 
 def test_table_shows_interval_rank_and_cause(sweep: str) -> None:
-    lines = render(read([sweep])).splitlines()
+    lines = render(ranked(read([sweep]))).splitlines()
     assert "0.9000 [0.826, 0.945]" in lines[2]
     assert lines[2].split()[:3] == ["1", "light", "0.2"]
     assert lines[-1].endswith("failed: DivergedError")
@@ -119,29 +119,29 @@ def test_table_shows_interval_rank_and_cause(sweep: str) -> None:
 
 
 def test_top_says_how_many_it_hides(sweep: str) -> None:
-    text = render(read([sweep]), top=1)
+    text = render(ranked(read([sweep])), top=1)
     assert "pruned" not in text
     assert text.endswith("… 3 more of 4 trials")
 
 
 def test_json_and_csv_carry_every_column(sweep: str) -> None:
     frame = read([sweep])
-    rows = json.loads(render(frame, "json"))
+    rows = json.loads(render(ranked(frame), "json"))
     assert rows[0]["val_accuracy"] == 0.9
     assert rows[3]["val_accuracy"] is None
     assert rows[0]["best_epoch"] == 1
-    table = pd.read_csv(io.StringIO(render(frame, "csv")))
+    table = pd.read_csv(io.StringIO(render(ranked(frame), "csv")))
     assert set(table.columns) == set(rows[0]) == {"rank", *frame.columns}
 
 
 def test_markdown_is_a_table_whose_cells_cannot_break_it(sweep: str) -> None:
     frame = read([sweep])
     frame.loc[0, "augment"] = "a|b"
-    lines = render(frame, "markdown").splitlines()
+    lines = render(ranked(frame), "markdown").splitlines()
     assert lines[1].replace("-", "").replace(":", "").strip("| ") == "" or "---" in lines[1]
     assert "a\\|b" in "\n".join(lines)
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
 
 
 def test_metric_is_shown_when_it_is_not_there_anyway(sweep: str) -> None:
-    assert "val_loss" in render(read([sweep]), metric="val_loss").splitlines()[0]
+    assert "val_loss" in render(ranked(read([sweep])), metric="val_loss").splitlines()[0]

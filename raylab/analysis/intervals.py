@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
+import scipy  # loads scipy.special, a fifth of a second, when it is first asked for
 
 from raylab.results.intervals import CONFIDENCE
 
@@ -25,7 +25,9 @@ def score_interval(
     )
     tail = (1 + confidence) / 2
     # stdtrit knows no infinity; a million degrees of freedom are not told from it.
-    z = np.where(df > 1e6, NormalDist().inv_cdf(tail), stdtrit(np.minimum(df, 1e6), tail))
+    z, is_finite = np.full(df.shape, NormalDist().inv_cdf(tail)), ~(df > 1e6)
+    if is_finite.any():
+        z[is_finite] = scipy.special.stdtrit(df[is_finite], tail)
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)

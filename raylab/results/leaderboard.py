@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -74,8 +75,16 @@ def differing_columns(frame: pd.DataFrame) -> list[str]:
     return [
         name
         for name in CONFIG_COLUMNS
-        if name in frame and frame[name].nunique(dropna=False) > 1 and not _follows(frame, name)
+        if name in frame and _differs(frame[name]) and not _follows(frame, name)
     ]
+
+
+def _differs(column: "pd.Series[Any]") -> bool:
+    """Whether it holds two values, of which a missing one is one; nothing is sorted or hashed."""
+    known = column.dropna()
+    if known.empty or len(known) < len(column):
+        return not known.empty
+    return bool((known != known.iloc[0]).any())
 
 
 def _follows(frame: pd.DataFrame, name: str) -> bool:

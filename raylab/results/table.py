@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from raylab.results.leaderboard import differing_columns, ranked
+from raylab.results.leaderboard import differing_columns
 
 Format = Literal["table", "csv", "json", "markdown"]
 
@@ -27,20 +27,19 @@ def render(
     width: int | None = None,
     notes: Sequence[str] = (),
 ) -> str:
-    """The ranked leaderboard as text, no newline at its end.
+    """A leaderboard as text, no newline at its end. frame: as `ranked` gives it.
 
     csv and json carry every column; table and markdown those in which the trials differ, the
     measures that matter, and the notes below. `width`: columns of the terminal; without it no
     line is cut or broken.
     """
-    board = ranked(frame, metric)
-    shown = board if top is None else board.head(top)
+    shown = frame if top is None else frame.head(top)
     if format in ("csv", "json"):
         return _for_programs(shown, format)
-    cells = _cells(shown, differing_columns(board), metric)
+    cells = _cells(shown, differing_columns(frame), metric)
     if format == "markdown":
         return _markdown(cells, notes)
-    return _text(cells, len(board), "trials", width, notes)
+    return _text(cells, len(frame), "trials", width, notes)
 
 
 def render_families(
