@@ -6,7 +6,7 @@ from typing import Any
 
 from raylab.config.builder import CHECKED_TOGETHER, FINISHED, Finish
 from raylab.config.differences import Differences
-from raylab.config.expand import decisive, expand, fixed_axes, num_product, swept
+from raylab.config.expand import decisive, expand, num_product, swept, values_of
 from raylab.config.fields import coerce
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import TrialConfig
@@ -63,11 +63,8 @@ def _free(sweep: SweepConfig, part: SweepConfig) -> Iterator[str]:
             yield key
 
 
-def _given(sweep: SweepConfig, key: str) -> Iterator[Any]:
-    """Every value that the grid gives the field, what `trial` says beside levers included."""
-    yield from fixed_axes(sweep).get(key, ())
-    for group in sweep.zip:
-        yield from group.get(key, ())
-    if any(key in lever for lever in sweep.levers):
-        yield sweep.trial.get(key, getattr(TrialConfig(), key))
-        yield from (lever[key] for lever in sweep.levers if key in lever)
+def _given(sweep: SweepConfig, key: str) -> list[Any]:
+    """Every value that trials have of the field: of levers the base's too, which an axis hides."""
+    is_lever = any(key in lever for lever in sweep.levers)
+    base = {key: sweep.trial.get(key, getattr(TrialConfig(), key))} if is_lever else {}
+    return values_of(sweep.model_copy(update={"trial": base}), key)

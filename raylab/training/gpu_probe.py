@@ -4,7 +4,6 @@ that it keeps it busy.
 A few real steps of the trial's own loop on made-up images; B = batch size.
 """
 
-import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
@@ -15,8 +14,8 @@ from raylab.training.footprint import Footprint
 from raylab.training.loop import Learner
 from raylab.training.pixels import RESIDENT_FRACTION
 from raylab.training.precision import fast_convolutions
-from raylab.training.speed import STILL
-from raylab.training.worker import Collective, TrainingData
+from raylab.training.speed import STILL, noise
+from raylab.training.worker import Collective
 
 NUM_STEPS = 8
 # All stages learn, as they will in the end; what else is changed here takes no memory.
@@ -55,16 +54,7 @@ def measure(
 
 def learner_of(config: TrialConfig, num_classes: int, device: torch.device) -> Learner:
     """A learner over NUM_STEPS batches of noise, which validates a whole batch, as trials do."""
-    rng = np.random.default_rng(0)
-    rows = np.arange(NUM_STEPS * config.batch_size)
-    shape = (len(rows), config.image_size, config.image_size, config.channels)
-    data = TrainingData(
-        images=torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8)),
-        labels=rows % num_classes,
-        train_rows=rows,
-        val_rows=np.resize(rows, IMAGES_PER_BATCH),
-        classes=tuple(str(k) for k in range(num_classes)),
-    )
+    data = noise(config, num_classes, NUM_STEPS, IMAGES_PER_BATCH)
     return Learner(config.model_copy(update=OPENED), data, device, Collective())
 
 

@@ -73,20 +73,28 @@ def measure(
     return Timings(tuple(train_s), tuple(val_s), build_s + _keep_s(learner))
 
 
+def noise(config: TrialConfig, num_classes: int, num_steps: int, num_val: int) -> TrainingData:
+    """`num_steps` batches of noise to learn from, of which `num_val` images validate, again and
+    again where there are fewer.
+    """
+    rng = np.random.default_rng(0)
+    rows = np.arange(num_steps * config.batch_size)
+    shape = (len(rows), config.image_size, config.image_size, config.channels)
+    return TrainingData(
+        images=torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8)),
+        labels=rows % num_classes,
+        train_rows=rows,
+        val_rows=np.resize(rows, num_val),
+        classes=tuple(str(k) for k in range(num_classes)),
+    )
+
+
 def _learner(
     config: TrialConfig, num_classes: int, device: torch.device, num_steps: int
 ) -> tuple[Learner, float]:
     """A learner over `num_steps` batches of noise, and the seconds it took to build."""
-    rng = np.random.default_rng(0)
-    rows = np.arange(num_steps * config.batch_size)
-    shape = (len(rows), config.image_size, config.image_size, config.channels)
-    data = TrainingData(
-        images=torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8)),
-        labels=rows % num_classes,
-        train_rows=rows,
-        val_rows=rows[: max(2 * config.batch_size, len(rows) // 4)],
-        classes=tuple(str(k) for k in range(num_classes)),
-    )
+    num_val = config.batch_size * max(2, num_steps // 4)
+    data = noise(config, num_classes, num_steps, num_val)
     began_s = time.perf_counter()
     learner = Learner(config, data, device, Collective())
     return learner, time.perf_counter() - began_s
