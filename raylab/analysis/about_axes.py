@@ -16,6 +16,8 @@ from raylab.analysis.verdicts import Verdict, judge, without_copies
 NUM_INTERACTIONS = 3
 WORTH_NAMING = 0.005
 MAX_INTERACTION_LEVELS = 6
+MAY_IDLE = {"patience", "lr_schedule", "class_weights", "amp", "compile", "split.conflicts"}
+"""Fields that act only where something comes up: epochs without gain, unequal classes, a GPU."""
 
 
 def verdicts_of(evidence: Evidence) -> list[Verdict]:
@@ -96,9 +98,15 @@ def _numbers(verdict: Verdict) -> dict[str, Any]:
 
 def _dead(verdict: Verdict, evidence: Evidence) -> Finding:
     num = sum(effect.estimate.num for effect in verdict.effects)
+    alike = (
+        f"{num} pairs of trials that differ only in it have identical metrics to the last digit."
+    )
+    if set(verdict.axis.fields) <= MAY_IDLE:
+        sentence = f"{verdict.axis.name} changed nothing: {alike} In these runs it never acted."
+        return Finding("axes", sentence, _numbers(verdict), "note", "high")
     sentence = (
-        f"{verdict.axis.name} is a dead wire: {num} pairs of trials that differ only in it have "
-        "identical metrics to the last digit. It does not reach the training; look there first."
+        f"{verdict.axis.name} is a dead wire: {alike} Either nothing in these runs called for it, "
+        "or it does not reach the training; look there first."
     )
     return Finding("axes", sentence, _numbers(verdict), "problem", "high")
 
@@ -203,15 +211,24 @@ def _importance(evidence: Evidence) -> list[Finding]:
     if search == "grid" and not evidence.num_pruned:
         return []
     shares = importances(evidence.compared, evidence.axes, SCORE)
-    if not shares:
+    if shares is None:
         return []
-    listed = ", ".join(f"{i.axis} {points(i.share, 0)} %" for i in shares if i.share >= 0.01)
+    num, confidence = len(evidence.compared), _confidence_of(evidence)
+    if not shares:
+        text = f"No axis explains more of the variance between these {num} trials than chance does."
+        return [Finding("axes", text, {"num_trials": num}, "note", confidence)]
+    listed = ", ".join(f"{i.axis} {points(i.share, 0)} %" for i in shares)
     sentence = f"Of the variance between configs that a random forest explains: {listed}"
+    if len(shares) < len(evidence.axes):
+        sentence += "; the others no more than chance does"
     if evidence.common_epoch is not None:
         sentence += (
-            f" (accuracy after epoch {evidence.common_epoch}, {evidence.num_pruned} pruned "
-            "trials included)"
+            f" ({evidence.judged_by} after epoch {evidence.common_epoch}, {evidence.num_pruned} "
+            "pruned trials included)"
         )
     numbers = {i.axis: {"share": i.share, "range_over_forests": [i.low, i.high]} for i in shares}
-    confidence: Confidence = "medium" if len(evidence.compared) >= 30 else "low"
     return [Finding("axes", sentence + ".", numbers, "note", confidence)]
+
+
+def _confidence_of(evidence: Evidence) -> Confidence:
+    return "medium" if len(evidence.compared) >= 30 else "low"
