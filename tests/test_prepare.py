@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from raylab.errors import CannotFinish, Refused
 from raylab.images import prepare as prepare_module
@@ -184,3 +184,10 @@ def test_a_manifest_that_says_nothing_is_none(cache):
     source = scan("toy:num=100")
     variant_folder(cache, variant_id(source, Format(16, 1))).write_json(MANIFEST, {})
     assert find_variant(source, Format(16, 1), cache) is None
+
+
+def test_images_that_this_pillow_cannot_read_are_asked_anew_of_one_that_can(monkeypatch):
+    source = scan("toy:num=100")
+    able = variant_id(source, Format(16, 1))
+    monkeypatch.setattr(features, "check", lambda name: name != "avif")
+    assert variant_id(source, Format(16, 1)) != able
