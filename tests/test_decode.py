@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image, JpegImagePlugin
+from PIL import Image, ImageOps, JpegImagePlugin
 
 from raylab.images import decode as decode_module
 from raylab.images.decode import DecodeError, decode, decode_info
@@ -133,6 +133,18 @@ def test_what_is_no_image_has_a_short_reason():
         with pytest.raises(DecodeError, match=reason) as error:
             decode(data, 32, 3)
         assert len(str(error.value)) < 100
+
+
+def test_a_lack_of_memory_is_no_damage_of_the_image(monkeypatch):
+    def full(*anything, **options):
+        raise MemoryError
+
+    data = encoded(solid("L", 100))
+    for module, name in ((Image, "open"), (ImageOps, "exif_transpose")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, full)
+            with pytest.raises(MemoryError):
+                decode(data, 16, 1)
 
 
 def test_a_decompression_bomb_is_refused_before_it_unfolds(monkeypatch):

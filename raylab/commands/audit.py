@@ -92,6 +92,7 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     sizes = summary["sizes"]
     named = _listed(sizes["common"])
     left = sizes["num"] - len(sizes["common"])
+    recoded = "a sweep takes them for different images" if summary["recoded"] else ""
     reasons = list(summary["reasons"].items())[:MAX_REASONS]
     rows = [
         row("images", "images", _listed(summary["classes"])),
@@ -102,11 +103,13 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
         row("unreadable", "unreadable", "; ".join(f"{n:,} {why}" for why, n in reasons)),
         row("blank", "blank"),
         copies("duplicates", "duplicates"),
+        row("  saved in other bytes", "recoded", recoded),
         copies("  with conflicting labels", "conflicting"),
         copies("  across given splits", "leaking"),
         copies("near-duplicates", "near_duplicates", " of one picture"),
         copies("  with conflicting labels", "near_conflicting"),
         copies("  across given splits", "near_leaking"),
+        copies("groups across given splits", "group_leaking"),
     ]
     if summary["group_pattern"]:
         offer = f"split.group_pattern: '{summary['group_pattern']}'"

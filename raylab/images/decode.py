@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
 from raylab.config.trial import Filter
 
@@ -22,6 +22,8 @@ FILTERS: dict[Filter, Image.Resampling] = {
 
 # PIL would also try EPS (which starts Ghostscript) and a dozen others that no camera writes.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "AVIF")
+CODECS = ("jpg", "zlib", "webp", "avif", "libtiff")
+"""What PIL calls the libraries that these need, and may be compiled without."""
 MAX_PIXELS = 80_000_000
 """More is refused as a decompression bomb: 240 MB of RGB; the largest cameras make 60 Mpx."""
 BACKGROUND = (255, 255, 255)
@@ -101,6 +103,13 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
+def missing_codecs() -> list[str]:
+    """Those of CODECS that this build of PIL lacks: it takes their images for damaged ones."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an older PIL warns of names that it does not know
+        return [name for name in CODECS if not features.check(name)]
+
+
 def _load(data: bytes, image_size: int) -> tuple[Image.Image, int, int]:
     """(the upright image, a JPEG maybe at a fraction of its size; the original's width, height)."""
     try:
@@ -112,7 +121,7 @@ def _load(data: bytes, image_size: int) -> tuple[Image.Image, int, int]:
                 opened.draft(None, (DRAFT_GAP * image_size, DRAFT_GAP * image_size))
             opened.load()
             upright, turned = _upright(opened)
-    except DecodeError:
+    except (DecodeError, MemoryError):  # the latter says nothing of the image
         raise
     except UnidentifiedImageError as error:
         raise DecodeError("not an image, or of an unknown format") from error
@@ -128,6 +137,8 @@ def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         return ImageOps.exif_transpose(image), orientation in (5, 6, 7, 8)
+    except MemoryError:
+        raise
     except Exception:  # torn metadata raises anything; the pixels are still good
         return image, False
 

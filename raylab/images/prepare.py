@@ -8,6 +8,7 @@ stopped, and two at once write the same files.
 Legend: N images, S = image_size, C = channels.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -24,7 +25,7 @@ from raylab.config.trial import Crop
 from raylab.errors import CannotFinish, CannotWrite, Problem, Refused
 from raylab.images.cache import MANIFEST, variant_folder
 from raylab.images.crop import crop_problem
-from raylab.images.parts import Job, Written, write_part
+from raylab.images.parts import UNREADABLE, Job, Written, write_part
 from raylab.images.source import Source
 from raylab.images.variant import PREPARE_VERSION, Format, distinct, variant_id
 from raylab.storage import Folder
@@ -64,7 +65,7 @@ class Variant:
         that could not be decoded are not in it.
         """
         names = ["sha256", "pixels", "status"]
-        parts = [self.folder.read_table(part, names) for part in self.parts]
+        parts = [self.read_part(part, names) for part in self.parts]
         if self.num_ok < self.num_images:
             parts = [part.filter(pc.equal(part["status"], "ok")) for part in parts]
         return pa.concat_tables(parts).select(["sha256", "pixels"]).combine_chunks()
@@ -75,7 +76,17 @@ class Variant:
         """
         names = ["sha256", "width", "height", "status"]
         names += ["face"] if self.crop == "face" else []
-        return pa.concat_tables([self.folder.read_table(part, names) for part in self.parts])
+        return pa.concat_tables([self.read_part(part, names) for part in self.parts])
+
+    def read_part(self, part: str, names: list[str]) -> pa.Table:
+        """These columns of a part; CannotFinish where it is damaged."""
+        try:
+            return self.folder.read_table(part, names)
+        except UNREADABLE as error:
+            raise CannotFinish(
+                f"{self.folder.path_of(part)} cannot be read: {error}\n"
+                "If it is damaged, delete it: the same command prepares its images anew."
+            ) from error
 
 
 def as_array(table: pa.Table, image_size: int, channels: int) -> npt.NDArray[np.uint8]:
@@ -96,13 +107,18 @@ def find_variant(source: Source, form: Format, cache: Folder) -> Variant | None:
     folder = variant_folder(cache, name)
     try:
         manifest = folder.read_json(MANIFEST)
-    except (FileNotFoundError, ValueError):
+        parts = tuple(manifest["parts"])
+        counts = manifest["num_images"], manifest["num_ok"]
+    except (FileNotFoundError, ValueError, KeyError):
         return None
-    parts = tuple(manifest["parts"])
-    if not set(parts) <= set(folder.names()):
+    if not set(parts) <= set(folder.names()) or _has_empty(folder, parts):
         return None  # someone deleted parts to save space; prepare() writes those again
-    counts = manifest["num_images"], manifest["num_ok"]
     return Variant(name, form.image_size, form.channels, folder, parts, *counts, form.crop)
+
+
+def _has_empty(folder: Folder, parts: Sequence[str]) -> bool:
+    """Whether a power cut emptied a part before the disk had it; a bucket knows no such files."""
+    return folder.is_local and any(os.path.getsize(folder.path_of(part)) == 0 for part in parts)
 
 
 def prepare(source: Source, form: Format, cache: Folder, progress: Progress) -> Variant:
