@@ -31,7 +31,7 @@ from raylab.sweep.failures import (
     one_cause,
 )
 from raylab.sweep.lock import Hold
-from raylab.sweep.queue import TrialQueue
+from raylab.sweep.queue import TrialQueue, outcome_of
 from raylab.sweep.shelf import Shelf
 from raylab.training.epoch import EpochRow
 
@@ -260,7 +260,7 @@ class Collector(Callback):
             if running.has_state and not (status == "failed" and running.may_heal):
                 self.results.delete_state(identity)
             self.ended.append(identity)
-            self.queue.ended(identity, record.outcome(self.metric))
+            self.queue.ended(identity, outcome_of(record, self.metric))
             self.shelf.put(record)
             self.shelf.clear()
             self.view.ended(record)

@@ -22,6 +22,9 @@ MAX_FAILED_FROM_START = 3
 
 TIMEOUT, OUT_OF_MEMORY = "timeout", "OutOfMemory"
 PROCESS_DIED, NODE_LOST, WEIGHTS = "ProcessDied", "NodeLost", "weights"
+DIVERGED = "diverged"
+OF_THE_MACHINE = frozenset({TIMEOUT, PROCESS_DIED, NODE_LOST})
+"""What says nothing of the config."""
 
 # In Ray's own words, since a lost process leaves no exception.
 _NODE_LOST = re.compile(r"node (has )?died|node.{0,40}(was|is) (preempted|drained|dead)", re.I)

@@ -22,13 +22,17 @@ from raylab.config.population import Population
 from raylab.config.sweep import Distribution, SweepConfig, metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
+from raylab.results.record import Record
 from raylab.sweep.draws import assignment_of, drawn_for, recalled, runs_of
+from raylab.sweep.failures import OF_THE_MACHINE
 
 MAX_DRAWS = 1000
 RECALLED = {"recalled": True}
 """What Optuna is told of a draw that an earlier run of the sweep made."""
-# A config's outcome: the metric's value, or None for a trial that failed.
-Outcome = float | None
+UNFIT: Final = "unfit"
+"""Said in place of a value where the config itself failed: it diverged, or no memory held it."""
+# Of a config the metric's value; None where its machine failed, which says nothing of it.
+Outcome = float | Literal["unfit"] | None
 LATER: Final = "later"
 """Said in place of a config while the next one hangs on trials that still run."""
 Proposal = TrialConfig | Literal["later"] | None
@@ -102,7 +106,8 @@ class PopulationProposer(Proposer):
             )
 
     def observe(self, config: TrialConfig, outcome: Outcome) -> None:
-        self.population.outcomes[self.population.identify(config)] = outcome
+        value = None if outcome == UNFIT else outcome
+        self.population.outcomes[self.population.identify(config)] = value
 
     def needed(self) -> Collection[str]:
         return self.population.needed()
@@ -191,11 +196,19 @@ class OptunaProposer(Proposer):
         outcomes.append(outcome)
         if len(outcomes) < num_replicas(self.sweep):
             return
-        values = [value for value in outcomes if value is not None]
+        values = [value for value in outcomes if value is not None and value != UNFIT]
         if len(values) == len(outcomes):
             self.study.tell(trial, sum(values) / len(values))
+        elif UNFIT in outcomes:  # to TPE worse than all others; of FAIL it would learn nothing
+            self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
             self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+
+
+def outcome_of(record: Record, metric: str) -> Outcome:
+    """What the proposer hears of a trial that has ended."""
+    value = record.outcome(metric)
+    return UNFIT if value is None and record.error_kind not in OF_THE_MACHINE else value
 
 
 def optuna_space(sweep: SweepConfig) -> dict[str, BaseDistribution]:

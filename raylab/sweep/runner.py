@@ -45,6 +45,7 @@ from raylab.sweep.queue import (
     PopulationProposer,
     Proposer,
     TrialQueue,
+    outcome_of,
 )
 from raylab.sweep.shards import Images, Prepared, Variants, dataset_of
 from raylab.sweep.shared import Shared
@@ -155,7 +156,7 @@ class Sweeping:
             if record is None:
                 return False, None
             reused[identity] = record
-            return True, record.outcome(self.sweep.metric)
+            return True, outcome_of(record, self.sweep.metric)
 
         queue = TrialQueue(
             *(proposer, self.plan.identify, recorded, self.may_start, self.sweep.metric),
