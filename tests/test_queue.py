@@ -197,6 +197,22 @@ def test_a_resumed_search_draws_again_what_it_drew(drawn: SweepConfig) -> None:
     assert proposed(resumed)[:6] == before[:6]
 
 
+def test_a_resumed_search_goes_on_with_new_draws(tmp_path: Path) -> None:
+    (tmp_path / "drawn.yaml").write_text(
+        "data: toy\naxes: {lr: {loguniform: [1.0e-4, 1.0e-2]}, drop_rate: {uniform: [0, 0.5]}}\n"
+        "search: {optuna: {num_trials: 8}}"
+    )
+    sweep = read_grid(tmp_path / "drawn.yaml")
+    kept: list[dict[str, Any]] = []
+    for num_left in (3, 5, 8):  # it is interrupted twice
+        found = proposer(sweep, kept)
+        found.recall(kept)
+        found.num_left = num_left
+        given = proposed(found)
+        assert len(set(given)) == num_left
+    assert len(kept) == 8
+
+
 def test_draws_of_which_a_second_run_did_not_come_to_are_remembered(drawn: SweepConfig) -> None:
     kept: list[dict[str, Any]] = []
     proposed(proposer(drawn, kept))

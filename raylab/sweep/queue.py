@@ -126,8 +126,7 @@ class OptunaProposer(Proposer):
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         is_max = metric_mode(sweep.metric) == "max"
         direction = StudyDirection.MAXIMIZE if is_max else StudyDirection.MINIMIZE
-        sampler = optuna.samplers.TPESampler(seed=sweep.seeds[0], constant_liar=True)
-        self.study = optuna.create_study(direction=direction, sampler=sampler)
+        self.study = optuna.create_study(direction=direction, sampler=sampler_for(sweep))
         self.sweep, self.finish = sweep, finish
         self.distributions = optuna_space(sweep)
         self.waiting: list[TrialConfig] = []
@@ -142,6 +141,7 @@ class OptunaProposer(Proposer):
         remembered, however many of them this run comes to.
         """
         self.assignments = [dict(assignment) for assignment in assignments]
+        self.study.sampler = sampler_for(self.sweep, len(self.assignments))
         for assignment in self.assignments:
             drawn = drawn_for(self.sweep, assignment)
             if drawn is not None:
@@ -203,6 +203,13 @@ class OptunaProposer(Proposer):
             self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
             self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+
+
+def sampler_for(sweep: SweepConfig, num_drawn: int = 0) -> optuna.samplers.TPESampler:
+    """After so many draws of earlier runs a stream of its own: the first one would give them again
+    for new ones.
+    """
+    return optuna.samplers.TPESampler(seed=sweep.seeds[0] + num_drawn, constant_liar=True)
 
 
 def outcome_of(record: Record, metric: str) -> Outcome:
