@@ -13,6 +13,7 @@ import ray.tune
 from ray.exceptions import RayError
 from ray.tune.schedulers import TrialScheduler
 
+from raylab.config.expand import num_replicas
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import SplitConfig
 from raylab.errors import CannotFinish
@@ -207,6 +208,7 @@ class Sweeping:
             self.environment_id,
             None if minutes is None else 60 * minutes,
             self.hold,
+            self.plan.num_trials // num_replicas(self.sweep),
         )
         collector.resume_kept(self.results.each_record())
         return collector
