@@ -23,29 +23,35 @@ from raylab.sweep.runner import Sweeping
 @pytest.mark.parametrize(
     ("kind", "fresh", "left"),
     [
-        ("grid", False, {"failed", "planned"}),
-        ("random", False, {"failed", "planned"}),
-        ("optuna", False, {"failed", "planned", "drawn later"}),
-        ("pbt", False, {"failed", "planned", "drawn later"}),
+        ("grid", False, {"failed", "planned", "not planned"}),
+        ("random", False, {"failed", "planned", "not planned"}),
+        ("optuna", False, {"failed", "planned", "not planned"}),
+        ("pbt", False, {"failed", "planned", "not planned"}),
         ("grid", True, set()),
         ("optuna", True, set()),
     ],
 )
-def test_a_run_begins_with_the_states_that_its_trials_go_on_from(
+def test_a_run_begins_with_the_states_that_trials_may_go_on_from(
     tmp_path: Path, kind: str, fresh: bool, left: set[str]
 ) -> None:
-    results = ResultsDirectory(tmp_path)
-    for name in ("complete", "failed", "planned", "drawn later"):
+    """Also those that a narrower grid leaves out: the wider one goes on from them."""
+    results, view = ResultsDirectory(tmp_path), Mock()
+    for name in ("complete", "failed", "planned", "not planned"):
         results.write_state(name, b"state")
     known = {name: SimpleNamespace(status=name) for name in ("complete", "failed")}
     run: Any = SimpleNamespace(
         results=results,
+        view=view,
         reusable={} if fresh else known,
         sweep=SimpleNamespace(search=SimpleNamespace(kind=kind)),
         options=SimpleNamespace(fresh=fresh),
     )
     Sweeping.clear_states(run, ("complete", "failed", "planned"))
     assert results.state_ids() == left
+    told = [call.args[0] for call in view.note.call_args_list]
+    where = tmp_path / "states"
+    expected = f"states of trials that this grid leaves out: 1; they stay in {where}, to go on from"
+    assert told == ([expected] if left and kind in ("grid", "random") else [])
 
 
 def test_a_sweep_ends_with_its_records_in_brief_in_the_order_that_was_asked_for(

@@ -48,7 +48,7 @@ from raylab.sweep.queue import (
     TrialQueue,
     outcome_of,
 )
-from raylab.sweep.shards import Images, Prepared, Variants, dataset_of
+from raylab.sweep.shards import Images, loaded
 from raylab.sweep.shared import Shared
 from raylab.sweep.shared_storage import refuse_unshared
 from raylab.sweep.shelf import clear_states
@@ -188,11 +188,16 @@ class Sweeping:
         return tuple(known[identity] for identity in wanted if identity in known)
 
     def clear_states(self, planned: Collection[str]) -> None:
-        """Keep the states from which trials of this run, or failed ones later, may go on."""
+        """Keep the states from which trials may go on: of this run, failed ones, and those of a
+        wider grid in these results, of which the view is told.
+        """
         ended = {name for name, record in self.reusable.items() if record.status != "failed"}
-        is_planned = self.sweep.search.kind in ("grid", "random")
-        staying = () if self.options.fresh else planned if is_planned else None
-        clear_states(self.results, ended, staying)
+        staying = clear_states(self.results, None if self.options.fresh else ended)
+        others = staying.difference(planned)
+        if others and self.sweep.search.kind in ("grid", "random"):
+            where = self.results.path_of("states")
+            text = f"states of trials that this grid leaves out: {len(others):,}"
+            self.view.note(f"{text}; they stay in {where}, to go on from")
 
     def collector(self, queue: TrialQueue) -> Collector:
         """The writer of records, which knows what earlier runs kept."""
@@ -316,29 +321,13 @@ class Sweeping:
         """What goes to Ray's object store, once for all trials."""
         return Shared(
             images=self.images,
-            variants=self.loaded(variants),
+            variants=loaded(variants, self.image_memory_bytes, self.view.note),
             results=self.results.location,
             metric=self.sweep.metric,
             slot=self.slot,
             keep_weights=self.sweep.keep > 0 or self.sweep.search.kind == "pbt",
             may_prune=self.sweep.scheduler.kind != "none",
         )
-
-    def loaded(self, variants: dict[Format, Variant]) -> Variants:
-        """The variants in the object store as far as it holds them, the smallest first."""
-        loaded: dict[Format, Prepared] = {}
-        left = self.image_memory_bytes
-        for key, variant in sorted(variants.items(), key=lambda item: item[1].num_bytes):
-            if variant.num_bytes <= left:
-                left -= variant.num_bytes
-                loaded[key] = Prepared(variant, dataset_of(variant))
-                continue
-            loaded[key] = Prepared(variant, None)
-            self.view.note(
-                f"the images at {key} take {variant.num_bytes / 1e9:,.2f} GB and "
-                f"{left / 1e9:,.2f} GB are left for them: they are read from disk"
-            )
-        return loaded
 
     def scheduler(self, reused: Collection[str]) -> TrialScheduler:
         """Whether trials are stopped early; one that compares them knows those of earlier runs."""
