@@ -74,7 +74,16 @@ def test_finished_trials_are_passed_over() -> None:
 
 def test_nothing_is_given_once_the_budget_is_spent() -> None:
     answers = iter([True, True, False])
-    assert all_of(queue({}, lambda: next(answers))) == ["lr 0.1", "lr 0.01"]
+    trials = queue({}, lambda: next(answers))
+    assert all_of(trials) == ["lr 0.1", "lr 0.01"]
+    assert trials.is_cut_short
+
+
+def test_a_budget_that_is_spent_with_the_last_trial_cuts_nothing_short() -> None:
+    answers = iter([True, True, False])
+    trials = queue({"lr 0.001": 0.5}, lambda: next(answers))
+    assert all_of(trials) == ["lr 0.1", "lr 0.01"]
+    assert not trials.is_cut_short
 
 
 def test_a_trial_that_was_given_and_never_ended_is_no_finished_sweep() -> None:

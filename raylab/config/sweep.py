@@ -98,7 +98,9 @@ class Scheduler(Value):
 
 
 class Budget(Value):
-    """When to stop starting trials, whichever comes first; None = no bound."""
+    """When to stop starting trials, whichever comes first; None = no bound. Each run of the command
+    has its hours and dollars anew.
+    """
 
     hours: Annotated[StrictFloat, Field(gt=0)] | None = None
     trials: Annotated[StrictInt, Field(ge=1)] | None = None

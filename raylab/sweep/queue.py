@@ -265,12 +265,14 @@ class TrialQueue(Searcher):
         self.repeats: Counter[str] = Counter()
         """How often a trial that runs was proposed again."""
         self.is_stopped = False
+        self.is_cut_short = False
+        """Whether the budget kept it from starting a trial."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Tune's question for the next trial; its `trial_id` is Tune's own name for it. None = it
         is to ask again once a trial has ended.
         """
-        while not self.is_stopped and self.may_start():
+        while not self.is_stopped:
             config = self.proposer.propose()
             if config is None:
                 break
@@ -284,6 +286,9 @@ class TrialQueue(Searcher):
             if is_finished or identity in self.started:
                 self.proposer.observe(config, self.outcomes.get(identity, outcome))
                 continue
+            if not self.may_start():
+                self.is_cut_short = self.is_stopped = True
+                break
             self.started.add(identity)
             self.running[identity] = config
             return {"trial_id": identity, "config": config.model_dump(mode="json")}

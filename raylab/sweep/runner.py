@@ -1,7 +1,6 @@
 """The sweep itself: plan, prepare the images, run the trials on Ray Tune, gather the records."""
 
 import os
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from raylab.results.directory import ResultsDirectory
 from raylab.results.environment import environment
 from raylab.results.record import Record
 from raylab.storage import cannot_write
+from raylab.sweep.allowance import Allowance
 from raylab.sweep.cluster import Capacity, Slot, connected, image_memory_bytes, slot_for
 from raylab.sweep.collector import Collector
 from raylab.sweep.entry import run_trial
@@ -136,7 +136,7 @@ class Sweeping:
         self.options, self.view, self.capacity = options, view, capacity
         self.slot: Slot = slot_for(self.sweep.resources, capacity)
         self.image_memory_bytes = image_memory_bytes(self.sweep.resources, capacity)
-        self.begun_at = time.monotonic()
+        self.allowance = Allowance(self.sweep)
         self.write_split = cache(self._write_split)
 
     def run(self) -> Outcomes:
@@ -160,8 +160,8 @@ class Sweeping:
             return True, outcome_of(record, self.sweep.metric)
 
         queue = TrialQueue(
-            *(proposer, self.plan.identify, recorded, self.may_start, self.sweep.metric),
-            named_parents(self.sweep),
+            *(proposer, self.plan.identify, recorded),
+            *(self.allowance.may_start, self.sweep.metric, named_parents(self.sweep)),
         )
         collector = self.collector(queue)
         epochs = sum(epochs for identity, epochs in planned.items() if identity not in reused)
@@ -178,7 +178,16 @@ class Sweeping:
         finally:
             if self.hold.taken_by is None:
                 self.results.flush()
-        return Outcomes(self.records_of((*reused, *collector.ended)), interrupted, collector.advice)
+        advice = self.advice(collector, reused)
+        return Outcomes(self.records_of((*reused, *collector.ended)), interrupted, advice)
+
+    def advice(self, collector: Collector, reused: Collection[str]) -> str | None:
+        """Why it stopped early of its own accord, if it did, and what to do."""
+        if not collector.queue.is_cut_short:
+            return collector.advice
+        num_trials = self.plan.num_trials
+        num_left = num_trials - len(reused) - len(collector.queue.started)
+        return self.allowance.advice(num_left, num_trials)
 
     def records_of(self, identities: Iterable[str]) -> tuple[Record, ...]:
         """The trials' records in brief, as the results keep them."""
@@ -307,15 +316,6 @@ class Sweeping:
             return known
         again = self.plan.to_retry(known)
         return {name: record for name, record in known.items() if name not in again}
-
-    def may_start(self) -> bool:
-        """Whether the budget allows one more trial; those that run are never cut off by it."""
-        budget = self.sweep.budget
-        hours = (time.monotonic() - self.begun_at) / 3600
-        if budget.hours is not None and hours >= budget.hours:
-            return False
-        rate = self.sweep.resources.usd_per_hour
-        return budget.usd is None or rate is None or hours * rate < budget.usd
 
     def shared(self, variants: dict[Format, Variant]) -> Shared:
         """What goes to Ray's object store, once for all trials."""
