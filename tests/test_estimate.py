@@ -13,7 +13,7 @@ from raylab.config.grid import read_grid
 from raylab.config.sweep import Resources, Scheduler
 from raylab.config.trial import TrialConfig
 from raylab.forecast.estimate import Measured, Speed, estimate, laid_out, local_slots
-from raylab.forecast.halving import expected_share, rungs_of
+from raylab.forecast.halving import expected_share
 from raylab.forecast.measured import measured_trials
 from raylab.forecast.overview import Question, overview
 from raylab.forecast.spread import Spread
@@ -115,7 +115,7 @@ def rays_share(epochs: int, grace: int, factor: int, seed: int) -> float:
 
 
 def test_rungs_stand_where_ray_has_them() -> None:
-    assert rungs_of(Scheduler(kind="asha", grace_epochs=2, reduction_factor=3), 20) == [2, 6, 18]
+    assert Scheduler(kind="asha", grace_epochs=2, reduction_factor=3).rungs(20) == [2, 6, 18]
 
 
 def test_without_a_scheduler_all_epochs_run() -> None:

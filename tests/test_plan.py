@@ -10,6 +10,7 @@ from raylab.config.builder import FINISHED
 from raylab.config.expand import assignments, config_from, replicas
 from raylab.config.grid import read_grid
 from raylab.config.identity import family_id
+from raylab.config.sweep import Scheduler, SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
 from raylab.events.tally import short_name
@@ -18,7 +19,7 @@ from raylab.images.source import Source, scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.outline import plan_text
 from raylab.results.record import record_from
-from raylab.sweep.plan import Plan, on_their_splits
+from raylab.sweep.plan import Plan, on_their_splits, stands
 
 
 @pytest.fixture
@@ -196,3 +197,22 @@ def test_a_record_stands_only_for_the_split_that_it_was_made_with() -> None:
     }
     kept = on_their_splits(records, lambda split: {"S[0-9]+": "now"}[split.group_pattern])
     assert set(kept) == {"as before", "without a pattern"}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "expected"),
+    [
+        (Scheduler(), False),
+        (Scheduler(kind="asha", grace_epochs=2, reduction_factor=3), True),
+        (Scheduler(kind="asha", grace_epochs=3, reduction_factor=2), True),
+        (Scheduler(kind="asha", grace_epochs=2, reduction_factor=2), False),
+        (Scheduler(kind="asha", grace_epochs=10), False),
+    ],
+    ids=lambda given: str(given.rungs(20)) if isinstance(given, Scheduler) else "",
+)
+def test_a_pruned_trial_stands_only_where_the_scheduler_may_have_pruned_it(
+    scheduler: Scheduler, expected: bool
+) -> None:
+    epochs = [{"epoch": n, "val_accuracy": n / 10} for n in range(1, 7)]
+    record = record_from(TrialConfig(epochs=20), "data", "split", epochs, "pruned")
+    assert stands(record, SweepConfig(name="s", data="toy", scheduler=scheduler)) is expected

@@ -88,9 +88,19 @@ class Scheduler(Value):
     reduction_factor: Annotated[StrictInt, Field(ge=2)] = 3
     """At each rung the best 1/reduction_factor go on."""
 
+    def rungs(self, longest: int) -> list[int]:
+        """The epochs, up to the `longest`, after which trials are compared."""
+        found, rung = [], self.grace_epochs
+        while self.kind == "asha" and rung <= longest:
+            found.append(rung)
+            rung *= self.reduction_factor
+        return found
+
 
 class Budget(Value):
-    """When to stop starting trials, whichever comes first; None = no bound."""
+    """When to stop starting trials, whichever comes first; None = no bound. Each run of the command
+    has its hours and dollars anew.
+    """
 
     hours: Annotated[StrictFloat, Field(gt=0)] | None = None
     trials: Annotated[StrictInt, Field(ge=1)] | None = None

@@ -304,7 +304,8 @@ def notes(sweep: SweepConfig) -> Iterator[str]:
 def reusable_records(sweep: SweepConfig, results: ResultsDirectory) -> dict[str, Record]:
     """By trial_id, in brief, the records that stand for a trial of this sweep, were it run again.
 
-    Not those of trials that another scheduler pruned, or whose best epoch another metric chose.
+    Not those of trials that were pruned where this scheduler prunes none, or whose best epoch
+    another metric chose.
     """
     return {r.trial_id: r.brief for r in results.each_record() if stands(r, sweep)}
 
@@ -330,7 +331,8 @@ def stands(record: Record, sweep: SweepConfig) -> bool:
     """Whether running the trial in this sweep would give this record."""
     if record.status == "failed":
         return True
-    if record.status == "pruned" and sweep.scheduler.kind == "none":
+    ran = record.num_epochs
+    if record.status == "pruned" and ran not in sweep.scheduler.rungs(ran):
         return False
     return best_epoch(record.epochs, sweep.metric).get("epoch") == record.best_epoch
 

@@ -263,3 +263,24 @@ class Prepared:
 
 Variants = Mapping[Format, Prepared]
 """By the format in which a trial sees its images."""
+
+
+def loaded(
+    variants: Mapping[Format, Variant], memory_bytes: float, tell: Callable[[str], object]
+) -> Variants:
+    """The variants in the object store as far as it holds them, the smallest first; `tell` hears
+    of the others.
+    """
+    found: dict[Format, Prepared] = {}
+    left = memory_bytes
+    for key, variant in sorted(variants.items(), key=lambda item: item[1].num_bytes):
+        if variant.num_bytes <= left:
+            left -= variant.num_bytes
+            found[key] = Prepared(variant, dataset_of(variant))
+            continue
+        found[key] = Prepared(variant, None)
+        tell(
+            f"the images at {key} take {variant.num_bytes / 1e9:,.2f} GB and "
+            f"{left / 1e9:,.2f} GB are left for them: they are read from disk"
+        )
+    return found
