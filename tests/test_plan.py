@@ -1,5 +1,6 @@
 """What a sweep would run on its source, before anything starts."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -196,3 +197,11 @@ def test_a_record_stands_only_for_the_split_that_it_was_made_with() -> None:
     }
     kept = on_their_splits(records, lambda split: {"S[0-9]+": "now"}[split.group_pattern])
     assert set(kept) == {"as before", "without a pattern"}
+
+
+def test_what_the_source_remarks_is_told_before_what_the_splits_do(tmp_path: Path) -> None:
+    source = replace(scan("toy:num=100"), remarks=("no image in the folders contempt",))
+    plan = plan_of(tmp_path, source, "trial: {model: cnn, split.group_pattern: '(.).ppm'}")
+    told = plan.summary(ResultsDirectory(tmp_path / "r"))["remarks"]
+    assert told[0] == "no image in the folders contempt"
+    assert " groups over " in told[1]
