@@ -160,13 +160,17 @@ def test_the_command_writes_the_table_and_strict_tells_by_its_exit_code(
     output = tmp_path / "out" / "audit.parquet"
     assert raylab("audit", clean, "--strict", "-o", output).exit_code == 0
     save(FACES[0], clean / "sad" / "same.bmp")
+    (clean / "fear").mkdir()
     done = raylab("audit", clean, "-o", output)
     assert done.exit_code == 0
     assert "2   in 1 groups" in done.stdout
+    assert done.stdout.endswith("\nno image in the folders fear\n")
     assert pq.read_table(output).num_rows == 13
     strict = raylab("audit", clean, "--strict", "--json", "-o", output)
     assert strict.exit_code == 1
-    assert json.loads(strict.stdout)["conflicting_groups"] == 1
+    summary = json.loads(strict.stdout)
+    assert summary["conflicting_groups"] == 1
+    assert summary["remarks"] == ["no image in the folders fear"]
 
 
 def test_where_no_file_can_be_written_nothing_is_audited(

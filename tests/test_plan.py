@@ -1,5 +1,6 @@
 """What a sweep would run on its source, before anything starts."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -216,3 +217,11 @@ def test_a_pruned_trial_stands_only_where_the_scheduler_may_have_pruned_it(
     epochs = [{"epoch": n, "val_accuracy": n / 10} for n in range(1, 7)]
     record = record_from(TrialConfig(epochs=20), "data", "split", epochs, "pruned")
     assert stands(record, SweepConfig(name="s", data="toy", scheduler=scheduler)) is expected
+
+
+def test_what_the_source_remarks_is_told_before_what_the_splits_do(tmp_path: Path) -> None:
+    source = replace(scan("toy:num=100"), remarks=("no image in the folders contempt",))
+    plan = plan_of(tmp_path, source, "trial: {model: cnn, split.group_pattern: '(.).ppm'}")
+    told = plan.summary(ResultsDirectory(tmp_path / "r"))["remarks"]
+    assert told[0] == "no image in the folders contempt"
+    assert " groups over " in told[1]

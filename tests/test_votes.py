@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from small_data import small_data
@@ -87,6 +89,15 @@ def test_votes_that_make_no_sense_are_refused_with_their_line(
     faces: Path, rows: str, said: str
 ) -> None:
     assert said in refusal(faces, HEADER + rows)
+
+
+def test_gaps_in_columns_of_floats_are_no_votes(faces: Path) -> None:
+    nan = float("nan")
+    votes = {"votes_happy": [3.0, nan, nan], "votes_sad": [nan, 2.0, nan]}
+    paths = {"path": ["0.png", "1.png", "2.png"], "label": ["happy", "sad", "sad"]}
+    pq.write_table(pa.table(paths | votes), faces / "gaps.parquet")
+    source = scan(str(faces / "gaps.parquet"))
+    assert source.table["votes"].to_pylist() == [[3.0, 0.0], [0.0, 2.0], None]
 
 
 def test_votes_are_part_of_the_datas_fingerprint_and_their_absence_is_not(faces: Path) -> None:

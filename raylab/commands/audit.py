@@ -64,7 +64,7 @@ def shown_progress() -> tuple[Callable[[str, int, int], None], Callable[[], None
 
 
 def audit_text(summary: dict[str, Any]) -> str:
-    """The summary as a table for people: what, how many, more about it."""
+    """The summary as a table for people: what, how many, more about it; and the remarks."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -77,7 +77,8 @@ def audit_text(summary: dict[str, Any]) -> str:
         table.add_row(*(Text(cell) for cell in row))
     sink = io.StringIO()
     Console(file=sink, width=10_000, color_system=None, legacy_windows=False).print(table)
-    return "\n".join(line.rstrip() for line in sink.getvalue().splitlines() if line.strip())
+    lines = [line.rstrip() for line in sink.getvalue().splitlines() if line.strip()]
+    return "\n".join([*lines, *summary["remarks"]])
 
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -106,6 +106,11 @@ class SplitConfig(Value):
             parts["train"] = rest
         if "val" not in parts:
             parts["val"] = 1 - parts["train"] - parts["test"]
+            if "train" not in given and parts["test"] < 1 and round(parts["val"], 9) <= 0:
+                raise ValueError(
+                    f"test {parts['test']:g} leaves nothing for val beside train "
+                    f"{parts['train']:g}, the default; give train or val too"
+                )
         # 1 - 0.7 - 0.1 is 0.20000000000000007: rounding keeps identities free of float dust.
         return {**given, **{k: round(v, 9) + 0.0 for k, v in parts.items()}}
 

@@ -51,6 +51,8 @@ class Audit:
     table: pa.Table
     group_pattern: str | None
     """What `split.group_pattern` could be; None: names tell no persons."""
+    remarks: tuple[str, ...]
+    """As the source has them."""
 
     def summary(self) -> dict[str, Any]:
         """Counts as plain JSON values; `wrong` names what --strict objects to."""
@@ -87,6 +89,7 @@ class Audit:
             "reasons": _tally(
                 table["status"].filter(pc.not_equal(table["status"], "ok")).to_pylist()
             ),
+            "remarks": list(self.remarks),
             "wrong": [name for name, n in counts.items() if n and name not in harmless],
         }
 
@@ -116,7 +119,8 @@ def audit(source: Source, progress: Progress = lambda what, done, total: None) -
         "group_leak": differing_groups(_groups_of(table, images), table["given_split"]),
         "person": pa.array(people.persons if people else [None] * len(images), pa.string()),
     }
-    return Audit(source.location, pa.table(columns), people.pattern if people else None)
+    pattern = people.pattern if people else None
+    return Audit(source.location, pa.table(columns), pattern, source.remarks)
 
 
 def _inspect_all(table: pa.Table, progress: Progress) -> list[Inspected]:

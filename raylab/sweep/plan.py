@@ -257,7 +257,7 @@ class Plan:
             "fields": list(self.fields),
             "folds": sorted({split.folds for split in self.splits if split.folds}),
             "notes": list(notes(self.sweep)),
-            "remarks": remarks(self.source.table, self.splits),
+            "remarks": [*self.source.remarks, *remarks(self.source.table, self.splits)],
             "images": self.source.table.num_rows,
             "classes": dict(sorted(Counter(self.source.table["label"].to_pylist()).items())),
             "data_fingerprint": self.source.fingerprint,

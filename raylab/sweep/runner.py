@@ -286,7 +286,8 @@ class Sweeping:
         if faceless:
             text = f"no face in {faceless:,} of {table.num_rows:,} images, which are kept whole"
             self.view.note(f"{text}; see {where}, face: none")
-        for line in (*remarks(table, self.plan.splits), *notes(self.sweep)):
+        told = (*self.plan.source.remarks, *remarks(table, self.plan.splits), *notes(self.sweep))
+        for line in told:
             self.view.note(line)
         self.results.flush()  # an empty leaderboard can be read too
         source = self.plan.source
