@@ -283,7 +283,8 @@ class TrialConfig(Value):
     metric stay with the label."""
     drop_suspects: StrictStr = ""
     """The suspects.parquet that `raylab diagnose` wrote, or any Parquet file with image_id: these
-    images do not train; they validate as before. '' = all train."""
+    images do not train; they validate as before. Where diagnose cannot tell whether labels are
+    wrong, many of its suspects are hard images with a right label. '' = all train."""
     drop_suspects_digest: Annotated[StrictStr, Field(pattern="^([0-9a-f]{16})?$")] = ""
     """As pretrained_digest, of that file."""
     teacher: StrictStr = ""

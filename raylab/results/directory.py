@@ -281,7 +281,7 @@ class ResultsDirectory:
     # What `diagnose` leaves
 
     def write_suspects(self, table: pa.Table) -> None:
-        """One row per image whose label is probably wrong, the most suspicious first."""
+        """One row per image whose label the models dispute, the most suspicious first."""
         self.folder.write_table(SUSPECTS, table)
 
     def suspects(self) -> pa.Table:
