@@ -98,6 +98,19 @@ def test_an_address_without_a_ray_says_what_to_do(monkeypatch: pytest.MonkeyPatc
         pass
 
 
+def test_a_local_ray_takes_the_cpus_that_this_process_may_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def started(num_cpus: int, **given: Any) -> None:
+        raise Exception(f"of {num_cpus} CPUs")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", started)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {5}, raising=False)
+    with pytest.raises(CannotFinish, match="of 1 CPUs"), connected(None):
+        pass
+
+
 def test_a_local_ray_that_does_not_come_up_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def too_slow(**given: Any) -> None:
         raise Exception("The current node timed out during startup.")

@@ -5,7 +5,6 @@ counts whole.
 """
 
 import heapq
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,7 @@ from raylab.forecast.halving import expected_share
 from raylab.forecast.spread import Spread
 from raylab.forecast.workload import Workload, costly, workload_of
 from raylab.images.split import assign
+from raylab.results.environment import num_cpus
 from raylab.sweep.plan import Plan
 
 # From one trial's last step to the next one's first in a warm slot; `raylab bench` measures it.
@@ -175,7 +175,7 @@ def split_counts(plan: Plan) -> Callable[[SplitConfig], tuple[int, int]]:
 def local_slots(resources: Resources, num_gpus: int) -> int:
     """Trials side by side on this machine alone; 0 if not even one fits."""
     each = resources.workers * resources.cpus
-    slots = (os.cpu_count() or 1) // each
+    slots = num_cpus() // each
     if num_gpus and resources.gpus == "auto":
         slots = min(slots, num_gpus // resources.workers)
     elif isinstance(resources.gpus, float) and resources.gpus:

@@ -19,6 +19,7 @@ from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 import raylab
 from raylab.config.sweep import Resources
 from raylab.errors import CannotFinish, Problem, Refused
+from raylab.results.environment import num_cpus
 from raylab.sweep.growth import Nodes, possible_workers
 
 # So many trials ask an autoscaler for nodes at once, and are planned where it does not say how many
@@ -132,7 +133,7 @@ def connected(address: str | None) -> Iterator[Capacity]:
             log_to_driver=False,
             include_dashboard=False if address is None else None,
             runtime_env=runtime_env if address else None,  # this machine's inherit os.environ
-            num_cpus=os.cpu_count() if address is None else None,
+            num_cpus=num_cpus() if address is None else None,
         )
     except Exception as error:  # a bare one says that Ray's own processes came up too slowly
         raise CannotFinish(f"{no_ray(address)}: {error}") from error
