@@ -22,6 +22,8 @@ from raylab.sweep.growth import WORKERS, possible_workers, workers_of
         ({"workers": 2}, [(16, 4)], 2, 1),
         ({"gpus": 0.25}, [(16, 1)], 4, 0.25),
         ({"gpus": 0.2}, [(16, 1)], 5, 0.2),
+        ({"gpus": 0.4}, [(16, 2)], 4, 0.4),
+        ({"gpus": 0.4}, [(3, 2)], 3, 0.4),
         ({"gpus": 0.0}, [(16, 1)], 16, 0),
         ({"workers": 2, "gpus": 4.0}, [(64, 8)], 2, 2),
         ({"max_concurrent": 3}, [(5, 0)], 3, 0),

@@ -128,6 +128,8 @@ def test_slots_are_what_cpus_gpus_and_the_grid_allow(monkeypatch: pytest.MonkeyP
     assert local_slots(Resources(cpus=3), 0) == 5
     assert local_slots(Resources(), num_gpus=2) == 2
     assert local_slots(Resources(gpus=0.25), num_gpus=2) == 8
+    assert local_slots(Resources(gpus=0.4), num_gpus=2) == 4
+    assert local_slots(Resources(gpus=2.0), num_gpus=5) == 2
     assert local_slots(Resources(gpus=1.0), num_gpus=0) == 0
     assert local_slots(Resources(max_concurrent=4), 0) == 4
     assert local_slots(Resources(workers=17), 0) == 0

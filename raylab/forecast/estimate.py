@@ -178,6 +178,8 @@ def local_slots(resources: Resources, num_gpus: int) -> int:
     slots = num_cpus() // each
     if num_gpus and resources.gpus == "auto":
         slots = min(slots, num_gpus // resources.workers)
-    elif isinstance(resources.gpus, float) and resources.gpus:
-        slots = min(slots, int(num_gpus / resources.gpus + 1e-9))
+    elif isinstance(gpus := resources.gpus, float) and gpus:
+        # Ray lays no fraction across two GPUs; 1 / 0.2 is not quite 5.
+        fits = num_gpus * int(1 / gpus + 1e-9) if gpus < 1 else num_gpus // gpus
+        slots = min(slots, int(fits))
     return min(slots, resources.max_concurrent or slots)

@@ -220,5 +220,12 @@ def slot_for(resources: Resources, capacity: Capacity) -> Slot:
 
 def places(node: tuple[float, float], cpus: float, gpus: float) -> int:
     """How many workers of that size one node holds."""
-    fits = [node[0] / cpus] + ([node[1] / gpus] if gpus else [])
-    return math.floor(min(fits) + 1e-9)  # 1 / 0.2 is not quite 5
+    fits = whole(node[0] / cpus)
+    if 0 < gpus < 1:  # Ray lays no fraction across two GPUs
+        return min(fits, int(node[1]) * whole(1 / gpus))
+    return min(fits, whole(node[1] / gpus)) if gpus else fits
+
+
+def whole(quotient: float) -> int:
+    """Rounded down, but 1 / 0.2, which is not quite 5, is 5."""
+    return math.floor(quotient + 1e-9)
