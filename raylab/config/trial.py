@@ -354,6 +354,13 @@ class TrialConfig(Value):
     def _fields_agree(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be < epochs {self.epochs}")
+        num_before = self.epochs - self.num_swa_epochs
+        if self.warmup_epochs > num_before:
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs:g} must be <= {num_before} (epochs "
+                f"{self.epochs} less the last {self.num_swa_epochs}, over which swa_frac "
+                f"{self.swa_frac:g} averages at the lr of their start)"
+            )
         if self.train_layers == ():
             raise ValueError("train_layers is an empty list; give all, head, or name prefixes")
         if self.ema_decay > 0 and self.swa_frac > 0:
