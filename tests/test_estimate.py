@@ -123,11 +123,13 @@ def test_without_a_scheduler_all_epochs_run() -> None:
 
 
 def test_slots_are_what_cpus_gpus_and_the_grid_allow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("raylab.forecast.estimate.num_cpus", lambda: 16)
     assert local_slots(Resources(), 0) == 16
     assert local_slots(Resources(cpus=3), 0) == 5
     assert local_slots(Resources(), num_gpus=2) == 2
     assert local_slots(Resources(gpus=0.25), num_gpus=2) == 8
+    assert local_slots(Resources(gpus=0.4), num_gpus=2) == 4
+    assert local_slots(Resources(gpus=2.0), num_gpus=5) == 2
     assert local_slots(Resources(gpus=1.0), num_gpus=0) == 0
     assert local_slots(Resources(max_concurrent=4), 0) == 4
     assert local_slots(Resources(workers=17), 0) == 0
@@ -204,7 +206,7 @@ def test_the_plan_tells_time_cost_and_end_from_measured_trials(
 def test_the_gpus_of_this_machine_bound_the_slots_of_the_plan(
     tmp_path: Path, earlier: ResultsDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("raylab.forecast.estimate.num_cpus", lambda: 16)
     monkeypatch.setattr("raylab.forecast.overview.num_visible_gpus", lambda: 1)
     plan = plan_of(tmp_path, "trial: {model: cnn, epochs: 1}\naxes: {lr: [0.1, 0.2, 0.3]}")
     results = ResultsDirectory(tmp_path / "results")

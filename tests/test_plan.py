@@ -117,6 +117,29 @@ def test_the_plan_counts_different_draws(tmp_path: Path) -> None:
     assert found["notes"] == ["num_trials 40: only 2 different configs were found in these axes"]
 
 
+def notes_of(folder: Path, text: str) -> list[str]:
+    plan = plan_of(folder, scan("toy:num=100"), text)
+    return list(plan.summary(ResultsDirectory(folder / "r"))["notes"])
+
+
+def test_small_shares_of_a_batch_are_told_where_batchnorm_learns_from_them(tmp_path: Path) -> None:
+    group = "resources: {workers: 4}\ntrial: "
+    (note,) = notes_of(tmp_path, group + "{batch_size: 32}")
+    assert note.startswith("workers 4: 8 images of a batch each, and BatchNorm learns from those")
+    assert notes_of(tmp_path, group + "{batch_size: 32}\naxes: {batch_size: [32, 64]}") == [note]
+    for sound in (group + "{batch_size: 64}", "trial: {batch_size: 8}"):
+        assert not notes_of(tmp_path, sound)
+    assert not notes_of(tmp_path, group + "{batch_size: 32, freeze_bn: true}")
+
+
+def test_classes_that_are_balanced_twice_are_told(tmp_path: Path) -> None:
+    (note,) = notes_of(tmp_path, "trial: {sampler: balanced, class_weights: balanced}")
+    assert note.startswith("sampler balanced and class_weights: both make up for classes of few")
+    axis = "trial: {class_weights: effective}\naxes: {sampler: [shuffle, balanced]}"
+    assert notes_of(tmp_path, axis) == [note]
+    assert not notes_of(tmp_path, "levers: [{sampler: balanced}, {class_weights: balanced}]")
+
+
 def test_gpus_that_would_idle_are_told(tmp_path: Path) -> None:
     source, none = scan("toy:num=100"), ResultsDirectory(tmp_path / "r")
     told = [

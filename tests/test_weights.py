@@ -35,6 +35,17 @@ def cnn(seed: int = 0, **fields: object) -> torch.nn.Module:
     return build_model(TrialConfig.model_validate({"model": "cnn"} | fields), 3)
 
 
+def test_a_classifier_that_begins_at_zero_has_to_learn(tmp_path: Path) -> None:
+    five = build_model(TrialConfig(model="cnn"), 5).state_dict()
+    path = save(tmp_path / "w.safetensors", five)
+    for layers in (["layer4"], ["layer4", "fc.bias"]):
+        with pytest.raises(ValueError, match=r"leaves out the classifier \(fc\), which begins"):
+            cnn(pretrained=path, train_layers=layers)  # of three classes
+    for layers in ("head", ["layer4", "fc"]):
+        cnn(pretrained=path, train_layers=layers)
+    cnn(pretrained=save(tmp_path / "same.safetensors", cnn().state_dict()), train_layers=["layer4"])
+
+
 def test_the_weights_of_a_package_are_in_the_model() -> None:
     pytest.importorskip(PACKAGE)
     given = read_weights(path_of("pretrained", IN_PACKAGE))

@@ -109,9 +109,12 @@ class Budget(Value):
 
 
 class Resources(Value):
-    """What one trial gets; it does not change what is learned."""
+    """What one trial gets; it is not part of a trial's identity."""
 
     workers: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
+    """The only one that touches what is learned: a batch is divided among the workers, BatchNorm
+    and mixup know a worker's own part, and each worker draws its own order and augmentation. A
+    trial that ran with another number of them is reused all the same; `num_workers` tells."""
     cpus: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
     """Per worker."""
     gpus: Literal["auto"] | Annotated[StrictFloat, Field(ge=0, le=1024)] = "auto"

@@ -182,7 +182,8 @@ class AugmentConfig(Value):
     jitter: Annotated[StrictFloat, Field(ge=0, le=1)] = 0.0
     """Brightness, contrast and saturation factors drawn from [1 - jitter, 1 + jitter]."""
     crop_scale: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
-    """Random resized crop that keeps an area fraction drawn from [crop_scale, 1]."""
+    """Random resized crop that keeps an area fraction from [crop_scale, 1]; its sides differ by a
+    third at most, and by no more than that fraction allows."""
     crop_frac: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
     """Random crop of always this fraction of the side, brought back to size: 44 of 48 px, with
     which FER2013's recipes from scratch train, is 0.917. Padding and cropping is `shift_frac`."""
@@ -190,7 +191,8 @@ class AugmentConfig(Value):
     """Probability that a rectangle of 2 to 20 % of the area is filled with noise
     (random erasing, Zhong et al. 2020)."""
     trivial: StrictBool = False
-    """TrivialAugment (Müller and Hutter 2021): one random operation of random strength."""
+    """TrivialAugment (Müller and Hutter 2021): one random operation of random strength; shifts are
+    of 32 px at most, whatever the size."""
     randaugment_num_ops: Annotated[StrictInt, Field(ge=0, le=10)] = 0
     """RandAugment (Cubuk et al. 2020): so many random operations in a row; 0 = off, 2 is usual."""
     randaugment_magnitude: Annotated[StrictFloat, Field(ge=0, le=30)] = 9.0
@@ -358,6 +360,13 @@ class TrialConfig(Value):
     def _fields_agree(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be < epochs {self.epochs}")
+        num_before = self.epochs - self.num_swa_epochs
+        if self.warmup_epochs > num_before:
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs:g} must be <= {num_before} (epochs "
+                f"{self.epochs} less the last {self.num_swa_epochs}, over which swa_frac "
+                f"{self.swa_frac:g} averages at the lr of their start)"
+            )
         if self.train_layers == ():
             raise ValueError("train_layers is an empty list; give all, head, or name prefixes")
         if self.ema_decay > 0 and self.swa_frac > 0:

@@ -319,6 +319,11 @@ class ResultsDirectory:
 
     # What a copy of another place knows of it
 
+    def forget_replaced(self, arrived: frozenset[str]) -> None:
+        """After the files of these names were copied here: what they have replaced goes."""
+        self._journal.forget_replaced(arrived)
+        self._records = None
+
     def write_fetched(self, origin: Mapping[str, Any]) -> None:
         """Where these results were copied from."""
         self.folder.write_json(FETCHED, dict(origin))

@@ -37,6 +37,8 @@ from raylab.sweep.entry import pretrained_filter
 
 # Images of so many sizes would fill the disk before the first trial: ask instead.
 MAX_VARIANTS = 16
+# BatchNorm's statistics of fewer images are noise (Wu and He 2018).
+MIN_NORM_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -290,7 +292,7 @@ def planned_digest(field: str, file: str, meant: str) -> str:
 
 
 def notes(sweep: SweepConfig) -> Iterator[str]:
-    """What a grid asks for in vain."""
+    """What a grid asks for in vain, or more than it means."""
     for place in idle_exclusions(sweep):
         yield f"exclude[{place}] leaves nothing out: no trial agrees with all of it"
     wanted = sweep.search.num_trials
@@ -299,6 +301,14 @@ def notes(sweep: SweepConfig) -> Iterator[str]:
     workers, gpus = sweep.resources.workers, sweep.resources.gpus
     if gpus != "auto" and gpus > workers:
         yield f"gpus {gpus:g}: a worker trains on one GPU, the others idle; give workers {gpus:g}"
+    each = min(possible(sweep, "batch_size")) // workers
+    if workers > 1 and each < MIN_NORM_IMAGES and False in possible(sweep, "freeze_bn"):
+        text = "BatchNorm learns from those alone; raise batch_size or lower workers"
+        yield f"workers {workers}: {each} images of a batch each, and {text}"
+    alone = sweep.model_copy(update={"levers": ()})  # one at a time
+    if "balanced" in possible(alone, "sampler") and possible(alone, "class_weights") != {"none"}:
+        text = "both make up for classes of few images, together twice; take one of them out"
+        yield f"sampler balanced and class_weights: {text}"
 
 
 def reusable_records(sweep: SweepConfig, results: ResultsDirectory) -> dict[str, Record]:
