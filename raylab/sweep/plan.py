@@ -8,6 +8,8 @@ from itertools import islice, product, starmap
 from statistics import fmean
 from typing import Any
 
+import pyarrow as pa
+
 from raylab.config.expand import (
     config_from,
     count_draws,
@@ -26,18 +28,29 @@ from raylab.config.possible import (
     possible,
     possible_values,
 )
-from raylab.config.sweep import Distribution, SweepConfig
+from raylab.config.sweep import SweepConfig
 from raylab.config.trial import Filter, SplitConfig, TrialConfig
 from raylab.errors import Problem, Refused
 from raylab.images.crop import crop_problem
+from raylab.images.enough import (
+    Sides,
+    check_classes,
+    check_sides,
+    totals,
+    try_splits,
+    undecoded,
+    unreadable,
+    unvalidated,
+)
 from raylab.images.source import Source
-from raylab.images.split import idle_keys, remarks, resolve_strategy
+from raylab.images.split import describe, remarks, resolve_strategy
 from raylab.images.variant import Format, variant_id
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, best_epoch
 from raylab.sweep.census import Census, census_of, census_of_grid
 from raylab.sweep.draws import draws_over, recalled
 from raylab.sweep.entry import pretrained_filter
+from raylab.sweep.overruled import overruled
 
 # Images of so many sizes would fill the disk before the first trial: ask instead.
 MAX_VARIANTS = 16
@@ -47,31 +60,40 @@ MAX_VARIANTS = 16
 class Plan:
     """A sweep over one source. Nothing in here starts or writes anything.
 
-    Refused: axes that change nothing, since this source gives the sides itself; faces that cannot
-    be cut out.
+    Refused: axes and levers that change nothing, since this source gives the sides itself; faces
+    that cannot be cut out; too few images of a class, or none of it to train on.
     """
 
     sweep: SweepConfig
     source: Source
 
     def __post_init__(self) -> None:
-        swept = [k for k, axis in self.sweep.axes.items() if not fixed(axis)]
-        swept += [k for group in self.sweep.zip for k, axis in group.items() if not fixed(axis)]
-        idle = [] if self.sweep.exclude else idle_keys(self.splits, self.source)
-        text = (
-            "the source names its train, val and test images, so that this axis changes nothing; "
-            "take it out, or set split.strategy: stratified"
-        )
-        problems = [Problem(f"axes.{key}", text) for key in swept if key in idle]
+        problems = [*overruled(self.sweep, self.splits, self.images, self.resolve)]
         if "face" in possible(self.sweep, "crop") and (text := crop_problem(self.source) or ""):
             problems.append(Problem("crop", text))
         if problems:
             raise Refused(problems, self.source.location)
+        check_classes(self.images, self.source.location)
+        check_sides(self.images, self.sides, self.source.location)
+
+    @cached_property
+    def images(self) -> pa.Table:
+        """The image table as far as it is known before any image is decoded."""
+        return undecoded(self.source)
 
     @cached_property
     def splits(self) -> tuple[SplitConfig, ...]:
-        """The splits that the axes make, one fold of each."""
-        return tuple(dict.fromkeys(map(self.resolve, split_choices(self.sweep))))
+        """Those of all trials; of Optuna, which decides later, those that the listed axes make, one
+        fold of each.
+        """
+        if self.sweep.search.kind == "optuna":
+            return tuple(dict.fromkeys(map(self.resolve, split_choices(self.sweep))))
+        return self.census.splits
+
+    @cached_property
+    def sides(self) -> dict[SplitConfig, Sides]:
+        """How some of the splits divide the classes."""
+        return try_splits(self.images, self.splits)
 
     @cached_property
     def num_trials(self) -> int:
@@ -261,7 +283,17 @@ class Plan:
             "fields": list(self.fields),
             "folds": sorted({split.folds for split in self.splits if split.folds}),
             "notes": list(notes(self.sweep)),
-            "remarks": [*self.source.remarks, *remarks(self.source.table, self.splits)],
+            "remarks": [
+                *self.source.remarks,
+                *unreadable(self.images),
+                *remarks(self.images, self.splits),
+                *unvalidated(self.sides),
+            ],
+            "splits": [
+                {"split": describe(split, self.images), **totals(sides)}
+                for split, sides in self.sides.items()
+            ],
+            "num_splits": len(self.splits),
             "images": self.source.table.num_rows,
             "classes": dict(sorted(Counter(self.source.table["label"].to_pylist()).items())),
             "data_fingerprint": self.source.fingerprint,
@@ -339,8 +371,3 @@ def stands(record: Record, sweep: SweepConfig) -> bool:
     if record.status == "pruned" and ran not in sweep.scheduler.rungs(ran):
         return False
     return best_epoch(record.epochs, sweep.metric).get("epoch") == record.best_epoch
-
-
-def fixed(axis: tuple[Any, ...] | Distribution) -> bool:
-    """Whether there is nothing to choose from."""
-    return isinstance(axis, tuple) and len(axis) == 1
