@@ -127,6 +127,8 @@ def test_what_is_no_image_has_a_short_reason():
     for data, reason in [
         (b"", "empty"),
         (b"hello", "not an image"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC, which is not read here; convert it"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (whole[: len(whole) // 2], "damaged"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
     ]:

@@ -190,7 +190,7 @@ def test_without_the_detector_faces_are_refused_unless_all_have_boxes(
     for axes in ("crop: [none, face]", "lr: [0.1, 0.2], crop: [face]"):
         with pytest.raises(Refused, match=r"pip install 'raylab\[faces\]'"):
             plan_of(tmp_path, str(some), "crop: none", axes)
-    plan_of(tmp_path, str(some), "crop: none")
+    plan_of(tmp_path, "toy:num=100", "crop: none")
     assert crop_problem(scan(str(write_manifest(tmp_path, ["170,40,120,120"] * 2)))) is None
 
 

@@ -157,6 +157,67 @@ def test_an_axis_that_the_source_overrules_is_refused(tmp_path: Path, given: Sou
     assert plan_of(tmp_path, scan("toy:num=100"), axes).num_trials == 4
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("axes: {split.train: [0.7, 0.8]}\nexclude: [{lr: 3.0}]", "axes.split.train"),
+        ("zip: [{split.seed: [0, 1], lr: [0.1, 0.2]}]", "zip[0].split.seed"),
+        ("axes: {split: [{train: 0.7}, {train: 0.8}]}", "axes.split"),
+        ("levers: [{lr: 0.1}, {split.train: 0.5}]", "levers[1].split.train"),
+        ("levers: [{split: {seed: 3}}]", "levers[0].split"),
+    ],
+)
+def test_whatever_moves_a_split_in_vain_is_refused(
+    tmp_path: Path, given: Source, text: str, place: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        plan_of(tmp_path, given, text)
+    assert [problem.place for problem in refused.value.problems] == [place]
+    assert "changes nothing" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "levers: [{split.strategy: stratified, split.train: 0.7}, {split.conflicts: keep}]",
+        "axes: {split: [{train: 0.8}, {strategy: random}]}",
+        "axes: {split.strategy: [given, random], split.train: [0.7, 0.8]}\n"
+        "exclude: [{split.strategy: given, split.train: 0.7}]",
+    ],
+)
+def test_what_moves_a_split_away_from_the_given_sides_is_not(
+    tmp_path: Path, given: Source, text: str
+) -> None:
+    assert plan_of(tmp_path, given, text).num_trials == 3 - text.startswith("axes: {split:")
+
+
+def test_what_the_scan_alone_can_tell_is_refused_at_once(tmp_path: Path) -> None:
+    for i in range(40):
+        folder = tmp_path / "faces" / ("few" if i < 3 else "ab"[i % 2])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"S0_{i}.png").write_bytes(f"{i}".encode())
+    source = scan(str(tmp_path / "faces"))
+    with pytest.raises(Refused, match="class 'few': 3 usable of 3 images; at least 5"):
+        plan_of(tmp_path, source, "")
+    one_person = "trial: {split: {strategy: group, group_pattern: ppm}}"
+    with pytest.raises(Refused, match="no image left for"):
+        plan_of(tmp_path, scan("toy:num=100"), one_person)
+
+
+def test_the_plan_tells_sides_and_files_that_cannot_be_read(tmp_path: Path) -> None:
+    rows = [f"{i}.png,{'ab'[i % 2]}" for i in range(40)]
+    for i in range(20):
+        (tmp_path / f"{i}.png").write_bytes(f"{i}".encode())
+    (tmp_path / "faces.csv").write_text("\n".join(["path,label", *rows]))
+    text = "axes: {split.train: [0.7, 0.8], split.seed: [0, 1]}"
+    plan = plan_of(tmp_path, scan(str(tmp_path / "faces.csv")), text)
+    told = plan_text(overview(plan, Question(ResultsDirectory(tmp_path / "r"))))
+    assert "20 of 40 files are left out (the first: 20.png cannot be read: No such file" in told
+    assert "split     stratified, train 0.7, val 0.2: train 14, val 4, test 2\n" in told
+    assert "split     stratified: train 16, val 2, test 2\n" in told
+    assert "4 splits in all" in told
+
+
 def test_a_pattern_without_a_match_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="matches none of 100 paths"):
         plan_of(tmp_path, scan("toy:num=100"), "trial: {split.group_pattern: 'S[0-9]{9}'}")

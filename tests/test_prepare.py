@@ -1,21 +1,14 @@
 import io
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image, features
 
-from raylab.errors import CannotFinish, Refused
+from raylab.errors import CannotFinish
 from raylab.images import prepare as prepare_module
 from raylab.images.cache import MANIFEST, variant_folder
 from raylab.images.decode import decode
-from raylab.images.prepare import (
-    as_array,
-    check_classes,
-    find_variant,
-    image_table,
-    prepare,
-)
+from raylab.images.prepare import as_array, find_variant, image_table, prepare
 from raylab.images.source import scan
 from raylab.images.toy import write_folder
 from raylab.images.variant import Format, variant_id
@@ -131,23 +124,6 @@ def test_inline_sources_are_prepared_too(cache):
     shown = Image.open(io.BytesIO(source.table["pixels"][0].as_py()))
     row = variant.table()["sha256"].to_pylist().index(source.table["sha256"][0].as_py())
     assert (as_array(variant.table(), 64, 3)[row] == np.asarray(shown)).all()
-
-
-def images_of(counts):
-    """counts: (label, ok, damaged)."""
-    rows = [(label, "ok") for label, ok, _ in counts for _ in range(ok)]
-    rows += [(label, "damaged") for label, _, damaged in counts for _ in range(damaged)]
-    return pa.table({"label": [row[0] for row in rows], "status": [row[1] for row in rows]})
-
-
-def test_all_classes_that_are_left_too_small_are_named():
-    check_classes(images_of([("a", 5, 0), ("b", 5, 9)]))
-    with pytest.raises(Refused) as refused:
-        check_classes(images_of([("a", 50, 0), ("b", 4, 9), ("c", 0, 3)]), "faces")
-    assert "faces  class 'b': 4 usable of 13 images; at least 5 are needed" in str(refused.value)
-    assert "faces  class 'c': 0 usable of 3 images" in str(refused.value)
-    with pytest.raises(Refused, match="1 classes; at least 2 are needed"):
-        check_classes(images_of([("a", 50, 0)]))
 
 
 def test_a_variant_whose_parts_were_deleted_is_prepared_again(cache):

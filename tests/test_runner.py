@@ -12,10 +12,12 @@ import pytest
 from raylab.config.grid import read_grid
 from raylab.config.sweep import Budget, Resources, SweepConfig
 from raylab.config.trial import TrialConfig
-from raylab.errors import CannotFinish
+from raylab.errors import CannotFinish, Refused
+from raylab.images.enough import undecoded
 from raylab.images.source import scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import record_from
+from raylab.sweep import runner
 from raylab.sweep.allowance import Allowance
 from raylab.sweep.lock import Hold, Holder
 from raylab.sweep.plan import Plan
@@ -153,3 +155,20 @@ def test_what_optuna_has_left_is_told_by_the_epochs_that_its_axes_allow(tmp_path
     reused: Any = [Mock()] * 2
     Sweeping.announce(run, reused, 0)
     run.view.planned.assert_called_once_with(10, reused, 2, 8 * 55 / 2)
+
+
+def test_a_class_that_could_not_be_decoded_is_told_with_the_reason_of_each_image_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "grid.yaml").write_text("data: toy\n")
+    plan = Plan(read_grid(tmp_path / "grid.yaml"), scan("toy:num=100"))
+    images = undecoded(plan.source)
+    status = ["damaged" if label == "sad" else "ok" for label in images["label"].to_pylist()]
+    table = images.set_column(images.column_names.index("status"), "status", [status])
+    monkeypatch.setattr(runner, "prepare", lambda *given: SimpleNamespace(crop="none"))
+    monkeypatch.setattr(runner, "image_table", lambda *given: table)
+    results = ResultsDirectory(tmp_path / "results")
+    run: Any = SimpleNamespace(plan=plan, results=results, view=Mock())
+    with pytest.raises(Refused, match=r"images\.parquet  class 'sad': 0 usable of 16 .*: damaged"):
+        Sweeping.prepare(run)
+    assert results.images()["status"].to_pylist() == status

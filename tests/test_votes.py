@@ -119,10 +119,12 @@ def test_shares_add_up_and_whoever_was_not_voted_on_is_sure(faces: Path) -> None
 
 
 def test_soft_labels_of_a_source_without_votes_are_refused(faces: Path) -> None:
-    sweep = SweepConfig(name="x", data="x", trial={"soft_labels": True})
+    trial = {"soft_labels": True, "split": {"train": 0.5}}
+    sweep = SweepConfig(name="x", data="x", trial=trial)
     with pytest.raises(Refused, match="has no votes"):
         next(Plan(sweep, scan("toy:num=100")).configs())
-    voted = manifest(faces, HEADER + "0.png,happy,3,1\n1.png,sad,,\n")
+    rows = "".join(f"{i}.png,{('happy', 'sad')[i % 2]},3,1\n" for i in range(12))
+    voted = manifest(faces, HEADER + rows)
     assert next(Plan(sweep, voted).configs()).soft_labels
 
 

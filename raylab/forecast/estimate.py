@@ -158,11 +158,10 @@ def workloads(plan: Plan) -> Callable[[TrialConfig], Workload]:
 
 def split_counts(plan: Plan) -> Callable[[SplitConfig], tuple[int, int]]:
     """A split's numbers of images to train and validate on; which seed or fold hardly matters."""
-    table = plan.source.table
 
     @cache
     def counted(split: SplitConfig) -> tuple[int, int]:
-        sides = assign(table, split)
+        sides = assign(plan.images, split)
         return int(np.sum(sides == "train")), int(np.sum(sides == "val"))
 
     @cache

@@ -28,6 +28,11 @@ MAX_PIXELS = 80_000_000
 """More is refused as a decompression bomb: 240 MB of RGB; the largest cameras make 60 Mpx."""
 BACKGROUND = (255, 255, 255)
 """Transparent images are laid over white, the usual page behind a cut-out face."""
+UNREAD = {
+    b"ftyphei": "HEIC, which is not read here; convert it to JPEG",
+    b"version https://git-lfs": "a pointer to an image; fetch it with git lfs pull",
+}
+"""By what stands in their first bytes, files that are often taken for images, and what to do."""
 DRAFT_GAP = 2
 """A JPEG is decoded at 1/2, 1/4 or 1/8 as long as that leaves twice the pixels wanted per side."""
 
@@ -124,12 +129,18 @@ def _load(data: bytes, image_size: int) -> tuple[Image.Image, int, int]:
     except (DecodeError, MemoryError):  # the latter says nothing of the image
         raise
     except UnidentifiedImageError as error:
-        raise DecodeError("not an image, or of an unknown format") from error
+        raise DecodeError(_unread(data)) from error
     except Image.DecompressionBombError as error:
         raise DecodeError(f"more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # PIL's parsers raise anything at all on damaged files
         raise DecodeError(f"damaged: {_short(error)}") from error
     return (upright, height, width) if turned else (upright, width, height)
+
+
+def _unread(data: bytes) -> str:
+    """Why PIL opens it as no image."""
+    known = (text for mark, text in UNREAD.items() if mark in data[:32])
+    return next(known, "not an image, or of an unknown format")
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, bool]:

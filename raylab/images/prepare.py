@@ -30,7 +30,6 @@ from raylab.images.source import Source
 from raylab.images.variant import PREPARE_VERSION, Format, distinct, variant_id
 from raylab.storage import Folder
 
-MIN_CLASS_IMAGES = 5
 MAX_SHOWN_TROUBLES = 5
 MAX_PART_BYTES = 32 * 2**20
 MAX_PART_IMAGES = 1000
@@ -169,33 +168,6 @@ def image_table(source: Source, variant: Variant) -> pa.Table:
     if source.has_votes:
         columns["votes"] = source.table["votes"]
     return pa.table(columns)
-
-
-def check_classes(images: pa.Table, location: str = "the images") -> None:
-    """Refused if a class has fewer than MIN_CLASS_IMAGES images that are ok, or only one class is.
-
-    `images` is an image table; all classes that are too small are named.
-    """
-    counts: dict[str, int] = dict.fromkeys(images["label"].to_pylist(), 0)
-    totals = dict(counts)
-    for label, status in zip(
-        images["label"].to_pylist(), images["status"].to_pylist(), strict=True
-    ):
-        counts[label] += status == "ok"
-        totals[label] += 1
-    problems = [
-        Problem(
-            location,
-            f"class {label!r}: {counts[label]} usable of {totals[label]} images; "
-            f"at least {MIN_CLASS_IMAGES} are needed",
-        )
-        for label in sorted(counts)
-        if counts[label] < MIN_CLASS_IMAGES
-    ]
-    if len(counts) < 2:
-        problems.append(Problem(location, f"{len(counts)} classes; at least 2 are needed"))
-    if problems:
-        raise Refused(problems, location)
 
 
 def _jobs(distinct: pa.Table, bytes_per_image: int) -> list[Job]:

@@ -21,7 +21,8 @@ from raylab.events.logged import LoggedView, check_loggers
 from raylab.events.metrics import MeteredView
 from raylab.events.progress import View, Views, make_view
 from raylab.images.cache import cache_folder
-from raylab.images.prepare import Variant, check_classes, image_table, prepare
+from raylab.images.enough import check_classes, check_sides, count_sides, unreadable, unvalidated
+from raylab.images.prepare import Variant, image_table, prepare
 from raylab.images.source import scan
 from raylab.images.split import remarks, split_fingerprint
 from raylab.images.variant import Format
@@ -274,14 +275,13 @@ class Sweeping:
             variants[form] = prepare(self.plan.source, form, folder, progress)
         first = min(variants.values(), key=lambda variant: variant.crop)  # `face`, if there is one
         table = image_table(self.plan.source, first)
-        check_classes(table)
         self.results.write_images(table)
+        where = self.results.path_of("images.parquet")
+        check_classes(table, where)
         self.results.write_grid(self.sweep.as_grid())
         self.environment_id = self.results.write_environment(environment())
-        where = self.results.path_of("images.parquet")
-        left_out = table.num_rows - sum(s == "ok" for s in table["status"].to_pylist())
-        if left_out:
-            self.view.note(f"{left_out:,} files cannot be read and are left out; see {where}")
+        for line in unreadable(table):
+            self.view.note(f"{line}; see {where}")
         faceless = sum(face == "none" for face in table["face"].to_pylist())
         if faceless:
             text = f"no face in {faceless:,} of {table.num_rows:,} images, which are kept whole"
@@ -293,9 +293,10 @@ class Sweeping:
         source = self.plan.source
         images = Images.of(table, source.classes, source.fingerprint)
         images.check_rows(variants.values())
-        splits = dict.fromkeys(config.split for config in self.plan.configs())
-        # Optuna decides later which trials there are.
-        images.check_splits(splits or self.plan.splits, source.location)
+        sides = {split: count_sides(images.table, split) for split in self.plan.splits}
+        check_sides(images.table, sides, source.location)
+        for line in unvalidated(sides):
+            self.view.note(line)
         return variants, images
 
     def _write_split(self, split: SplitConfig) -> str:

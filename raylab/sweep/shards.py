@@ -15,7 +15,7 @@ import ray.data
 from ray.exceptions import ObjectLostError
 
 from raylab.config.trial import SplitConfig, TrialConfig
-from raylab.errors import CannotFinish, Problem, Refused
+from raylab.errors import CannotFinish
 from raylab.images.mapped import mapped_pixels
 from raylab.images.prepare import Variant, as_array
 from raylab.images.split import assign
@@ -73,24 +73,6 @@ class Images:
                     f"{num_rows:,} are expected: it was prepared with another version of Pillow. "
                     "Delete that folder and run the command again; no trial was started."
                 )
-
-    def check_splits(self, splits: Iterable[SplitConfig], subject: str) -> None:
-        """Refused when a split leaves a class without training images, or none to validate on."""
-        problems = []
-        for split in splits:
-            assignment = self.split(split)
-            trained = set(self.labels[assignment == "train"].tolist())
-            missing = [name for i, name in enumerate(self.classes) if i not in trained]
-            place = f"split {split.strategy} train {split.train:g} val {split.val:g}"
-            if split.folds:
-                place += f" fold {split.fold} of {split.folds}"
-            if missing:
-                text = f"no training image of {', '.join(missing)}; give it more images"
-                problems.append(Problem(place, text))
-            if not (assignment == "val").any():
-                problems.append(Problem(place, "no image is left to validate on; raise split.val"))
-        if problems:
-            raise Refused(problems, subject)
 
     @property
     def image_ids(self) -> list[str]:
