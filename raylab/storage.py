@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
@@ -124,17 +124,8 @@ class Folder:
         unfinished = os.path.join(
             os.path.dirname(path), f".{secrets.token_hex(8)}{UNFINISHED_SUFFIX}"
         )
-        try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(unfinished, "xb") as file:
-                file.write(data)
-            os.replace(unfinished, path)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                Path(unfinished).unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno in _TAKES_NO_MORE:
-                raise cannot_write(path, error) from error
-            raise
+        with appearing_whole(path, unfinished), open(unfinished, "xb") as file:
+            file.write(data)
 
     def _upload(self, name: str, data: "bytes | memoryview | pa.Buffer") -> None:
         """An object store shows an object only when its upload is complete."""
@@ -272,6 +263,23 @@ def file_at(place: str) -> tuple[Folder, str]:
     else:
         return folder, file.name
     raise Refused([Problem(place, text)], "--output", "nothing was written")
+
+
+@contextlib.contextmanager
+def appearing_whole(path: str, unfinished: str) -> Iterator[None]:
+    """What the block writes as `unfinished` then stands at `path`; of a block that fails nothing is
+    left. CannotWrite where the storage takes no more.
+    """
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        yield
+        os.replace(unfinished, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            Path(unfinished).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _TAKES_NO_MORE:
+            raise cannot_write(path, error) from error
+        raise
 
 
 def _nearest(path: str) -> Path:

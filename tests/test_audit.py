@@ -1,6 +1,7 @@
 """`raylab audit` on folders with every known fault planted."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from raylab import storage
 from raylab.cli import app
+from raylab.commands.audit import audit_text
 from raylab.images.audit import Audit, audit
 from raylab.images.source import scan
 from raylab.images.toy import draw_face
@@ -67,6 +69,33 @@ def test_copies_are_found_by_decoded_pixels_and_conflict_by_label(clean: Path) -
     assert (summary["duplicates"], summary["duplicate_groups"]) == (4, 2)
     assert (summary["conflicting"], summary["conflicting_groups"]) == (2, 1)
     assert summary["near_duplicates"] == 0  # identical copies are no near-copies
+
+
+def test_copies_of_other_bytes_are_told_apart_as_a_sweep_does(clean: Path) -> None:
+    shutil.copy(clean / "happy" / "0.png", clean / "happy" / "copied.png")
+    save(FACES[1], clean / "sad" / "anew.bmp")
+    found = audit(scan(str(clean)))
+    rows = rows_of(found)
+    assert [rows[name]["recoded"] for name in ("happy/copied.png", "sad/anew.bmp")] == [False, True]
+    summary = found.summary()
+    assert (summary["duplicates"], summary["recoded"]) == (4, 2)
+    told = next(line for line in audit_text(summary).splitlines() if "other bytes" in line)
+    assert told.endswith("2   a sweep takes them for different images")
+
+
+def test_persons_on_several_given_sides_are_wrong(clean: Path, tmp_path: Path) -> None:
+    rows = [
+        f"faces/{'happy' if i % 2 == 0 else 'sad'}/{i}.png,{'ab'[i % 2]},S{i // 3},{side}"
+        for i, side in enumerate(["train", "train", "val"] * 2 + ["val"] * 3)
+    ]
+    (tmp_path / "m.csv").write_text("path,label,group,split\n" + "\n".join(rows))
+    found = audit(scan(str(tmp_path / "m.csv")))
+    leaking = {Path(name).stem for name, row in rows_of(found).items() if row["group_leak"]}
+    assert leaking == set("012345")
+    summary = found.summary()
+    assert (summary["group_leaking"], summary["group_leaking_groups"]) == (6, 2)
+    assert summary["wrong"] == ["group_leaking", "group_leaking_groups"]
+    assert "6   in 2 groups" in audit_text(summary)
 
 
 def test_a_mirrored_jpeg_under_another_label_is_a_near_conflict(clean: Path) -> None:
@@ -131,13 +160,17 @@ def test_the_command_writes_the_table_and_strict_tells_by_its_exit_code(
     output = tmp_path / "out" / "audit.parquet"
     assert raylab("audit", clean, "--strict", "-o", output).exit_code == 0
     save(FACES[0], clean / "sad" / "same.bmp")
+    (clean / "fear").mkdir()
     done = raylab("audit", clean, "-o", output)
     assert done.exit_code == 0
     assert "2   in 1 groups" in done.stdout
+    assert done.stdout.endswith("\nno image in the folders fear\n")
     assert pq.read_table(output).num_rows == 13
     strict = raylab("audit", clean, "--strict", "--json", "-o", output)
     assert strict.exit_code == 1
-    assert json.loads(strict.stdout)["conflicting_groups"] == 1
+    summary = json.loads(strict.stdout)
+    assert summary["conflicting_groups"] == 1
+    assert summary["remarks"] == ["no image in the folders fear"]
 
 
 def test_where_no_file_can_be_written_nothing_is_audited(

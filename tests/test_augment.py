@@ -16,6 +16,7 @@ from raylab.training.policies import (
     WIDE,
     augmix,
     draw_randaugment,
+    draw_trivial,
     transform,
 )
 
@@ -195,6 +196,23 @@ def test_a_fixed_crop_is_of_one_size_anywhere():
         start = along[:, 0, 0]
         assert start.min() < 0.01
         assert start.max() > 0.075
+
+
+@pytest.mark.parametrize("crop_scale", [0.7, 0.8, 0.95])
+def test_a_random_crop_keeps_the_area_that_it_says(crop_scale):
+    ramp = torch.linspace(0, 1, 48).expand(1, 1, 48, 48)
+    images = torch.cat([ramp, ramp.mT], 1).expand(1000, -1, -1, -1)
+    out = Augment(AugmentConfig(crop_scale=crop_scale))(images, generator())
+    width, height = out[:, 0, 0, -1] - out[:, 0, 0, 0], out[:, 1, -1, 0] - out[:, 1, 0, 0]
+    assert (width * height).min() > crop_scale - 1e-3
+    assert (width / height).min() < 1 < (width / height).max()
+
+
+@pytest.mark.parametrize(("side", "shift_px"), [(24, 0.99 * 24), (48, 32), (224, 32)])
+def test_trivial_shifts_by_32_px_at_most(side, shift_px):
+    drawn = draw_trivial(side, drawing(4000))
+    shifts = drawn.matrix[:, 0, 2].abs() * side / 2
+    assert 0.98 * shift_px < shifts.max() <= shift_px
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.4, 0), (0, 1.0), (0.4, 1.0)])

@@ -90,9 +90,9 @@ def test_the_seeds_and_rates_of_a_grid_are_not_built(
     rates = ", ".join(str(i / 1000) for i in range(1, 101))
     text = f"data: toy\naxes: {{lr: [{rates}], image_size: [32, 48]}}\nseeds: [0, 1, 2, 3, 4]\n"
     (tmp_path / "grid.yaml").write_text(text)
-    plan = Plan(read_grid(tmp_path / "grid.yaml"), source)
     finished = []
     monkeypatch.setattr(planned.Plan, "finish", lambda self, c: finished.append(c) or c)
+    plan = Plan(read_grid(tmp_path / "grid.yaml"), source)
     assert plan.num_epochs == 1000 * next(plan.configs()).epochs
     assert plan.fields == ("image_size", "lr", "seed")
     assert len(finished) < 20

@@ -22,6 +22,8 @@ from raylab.sweep.growth import WORKERS, possible_workers, workers_of
         ({"workers": 2}, [(16, 4)], 2, 1),
         ({"gpus": 0.25}, [(16, 1)], 4, 0.25),
         ({"gpus": 0.2}, [(16, 1)], 5, 0.2),
+        ({"gpus": 0.4}, [(16, 2)], 4, 0.4),
+        ({"gpus": 0.4}, [(3, 2)], 3, 0.4),
         ({"gpus": 0.0}, [(16, 1)], 16, 0),
         ({"workers": 2, "gpus": 4.0}, [(64, 8)], 2, 2),
         ({"max_concurrent": 3}, [(5, 0)], 3, 0),
@@ -95,6 +97,19 @@ def test_ray_client_is_refused() -> None:
 def test_an_address_without_a_ray_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests may have a Ray
     with pytest.raises(CannotFinish, match="--address or RAY_ADDRESS"), connected("127.0.0.1:1"):
+        pass
+
+
+def test_a_local_ray_takes_the_cpus_that_this_process_may_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def started(num_cpus: int, **given: Any) -> None:
+        raise Exception(f"of {num_cpus} CPUs")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", started)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {5}, raising=False)
+    with pytest.raises(CannotFinish, match="of 1 CPUs"), connected(None):
         pass
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raylab.analysis.about_training import seed_findings
+from raylab.analysis.about_training import curve_findings, seed_findings
 from raylab.analysis.curves import extrapolate, last_trend
 from raylab.analysis.seeds import seed_spread
 
@@ -95,6 +95,36 @@ def test_without_repeats_the_images_of_all_folds_count():
     best = frame.groupby("lr")["val_accuracy"].mean().max()
     expected = np.sqrt(best * (1 - best) / (5 * 500))
     assert found.evidence["standard_error"] == pytest.approx(expected)
+
+
+def same_seeds(accuracies, seeds=(0, 1, 2)):
+    """Configs whose seeds agree to the last image."""
+    rows = [(lr, seed, value) for lr, value in enumerate(accuracies) for seed in seeds]
+    return pd.DataFrame(rows, columns=["lr", "seed", "val_accuracy"]).assign(num_val=20)
+
+
+def test_seeds_that_agree_to_the_last_image_say_nothing_of_luck():
+    (found,) = seed_findings(seen(same_seeds([1.0, 1.0, 1.0, 0.7])), [])
+    assert "agree to the last image" in found.sentence
+    assert "2 of 3 other configs score the same as the best" in found.sentence
+    assert found.evidence["num_close_to_best"] == 2
+    assert found.severity == "note"
+
+
+def falling_config(accuracies):
+    trials = pd.DataFrame({"trial_id": ["x"], "best_epoch": [3], "num_epochs": [len(accuracies)]})
+    epochs = pd.DataFrame({"trial_id": "x", "val_accuracy": accuracies})
+    epochs = epochs.assign(epoch=range(1, len(accuracies) + 1), val_loss=1.0, train_accuracy=0.9)
+    return SimpleNamespace(best_family=trials, complete=trials, epochs=epochs)
+
+
+def test_a_curve_that_falls_is_said_to_fall_and_gets_no_forecast():
+    rng = np.random.default_rng(0)
+    (found,) = curve_findings(falling_config(0.7 - 0.003 * EPOCHS + rng.normal(0, 0.002, 30)))
+    assert "the best config falls (−0.3" in found.sentence
+    assert "more epochs:" not in found.sentence
+    assert "fewer epochs, or patience" in found.sentence
+    assert "gain" not in found.evidence
 
 
 def seen(frame):

@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image, JpegImagePlugin
+from PIL import Image, ImageOps, JpegImagePlugin
 
 from raylab.images import decode as decode_module
 from raylab.images.decode import DecodeError, decode, decode_info
@@ -127,12 +127,26 @@ def test_what_is_no_image_has_a_short_reason():
     for data, reason in [
         (b"", "empty"),
         (b"hello", "not an image"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC, which is not read here; convert it"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (whole[: len(whole) // 2], "damaged"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
     ]:
         with pytest.raises(DecodeError, match=reason) as error:
             decode(data, 32, 3)
         assert len(str(error.value)) < 100
+
+
+def test_a_lack_of_memory_is_no_damage_of_the_image(monkeypatch):
+    def full(*anything, **options):
+        raise MemoryError
+
+    data = encoded(solid("L", 100))
+    for module, name in ((Image, "open"), (ImageOps, "exif_transpose")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, full)
+            with pytest.raises(MemoryError):
+                decode(data, 16, 1)
 
 
 def test_a_decompression_bomb_is_refused_before_it_unfolds(monkeypatch):

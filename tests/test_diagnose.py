@@ -1,7 +1,9 @@
 """`raylab diagnose` on results whose truth was planted: each planted thing is named, no other."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +19,11 @@ from planted import (
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
+from raylab.analysis.about_images import class_findings, image_findings
 from raylab.analysis.diagnose import diagnose, diagnose_results
 from raylab.analysis.evidence import gather
 from raylab.analysis.next_grid import Wish, next_grid
+from raylab.analysis.outofsample import OutOfSample
 from raylab.analysis.zoom import zoomed
 from raylab.cli import app
 from raylab.config.grid import read_grid
@@ -246,6 +250,54 @@ def test_an_image_is_judged_only_by_trials_that_validated_it(tmp_path, truth):
     seen = gather(results).all_opinions
     assert seen.num_trials.tolist() == [1] * 400 + [2] * 200 + [1] * 400
     assert seen.labels.tolist() == labels.tolist()
+
+
+def configs_that_see(labels, *guesses):
+    """One opinion per config on the same images of two classes."""
+    ids = np.array([f"{i:05d}" for i in range(len(labels))])
+    for guess in guesses:
+        probs = np.where(np.eye(2)[guess] > 0, 0.8, 0.2)
+        counts = np.full(len(ids), 9)
+        yield OutOfSample(ids, labels, ("a", "b"), probs, counts, (guess != labels).astype(float))
+
+
+@pytest.mark.parametrize(
+    ("seeing", "told"),
+    [
+        (0, "None of the 4 configs reaches these"),
+        (30, "One of the 4 configs is right on 30 of these"),
+    ],
+)
+def test_what_one_config_reaches_is_not_said_to_be_out_of_reach(seeing, told):
+    labels = np.zeros(100, dtype=np.int64)
+    most, one = (np.arange(100) >= num for num in (40, 40 - seeing))
+    configs = list(configs_that_see(labels, *[(~most).astype(int)] * 3, (~one).astype(int)))
+    every = replace(configs[0], wrong_frac=np.where(most, 0.0, 0.9))
+    (found,) = image_findings(SimpleNamespace(all_opinions=every, by_family=configs))
+    assert "40 of 100 validation images" in found.sentence
+    assert told in found.sentence
+
+
+def test_swapped_labels_are_shares_of_what_carries_the_label():
+    """50 of 1,000 that show a are labelled b: 5 % of what shows a, a third of what is called b."""
+    true = np.repeat([0, 1], [1000, 100])
+    labels = np.where(np.arange(1100) < 50, 1, true)
+    guess = np.where(np.arange(1100) % 4 == 0, 1 - true, true)
+    (seen,) = configs_that_see(labels, guess)
+    quality = SimpleNamespace(fit=SimpleNamespace(true=np.eye(2)[true]), is_clear=True)
+    (found,) = class_findings(SimpleNamespace(by_family=[seen], opinion=seen), quality)
+    assert found.evidence["swapped_labels"] == pytest.approx([0.0, 1 / 3])
+    assert "Up to 0.0 and 33.3 of these points are in the labels" in found.sentence
+
+
+def test_no_more_is_swapped_than_is_confused():
+    labels = np.repeat([0, 1], 100)
+    (seen,) = configs_that_see(labels, np.where(np.arange(200) % 8 == 0, 1 - labels, labels))
+    true = np.tile([0.6, 0.4], (200, 1))
+    quality = SimpleNamespace(fit=SimpleNamespace(true=true), is_clear=True)
+    (found,) = class_findings(SimpleNamespace(by_family=[seen], opinion=seen), quality)
+    confused = [found.evidence["first_as_second"], found.evidence["second_as_first"]]
+    assert found.evidence["swapped_labels"] == confused
 
 
 def test_a_number_is_zoomed_between_its_neighbours_or_beyond_the_last():

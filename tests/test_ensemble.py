@@ -46,6 +46,18 @@ def test_models_that_err_together_gain_nothing():
     assert found.low <= 0 <= found.high
 
 
+def test_a_trial_chosen_alone_still_leaves_a_doubt_about_the_gain():
+    """Two equal models on few images: whether one alone is taken hangs on the images."""
+    found = best_ensemble(trials_of(np.random.default_rng(2), 2, 60), 8)
+    assert len(found.trial_ids) == 1
+    assert found.high - found.low > 0.1
+
+
+def test_models_that_never_differ_leave_the_doubt_of_one_image():
+    found = best_ensemble(trials_of(np.random.default_rng(1), 8, 100, shared=1.0), 8)
+    assert (found.low, found.high) == pytest.approx((-0.0196, 0.0196), abs=1e-4)
+
+
 def test_no_more_models_are_taken_than_asked_for():
     trials = trials_of(np.random.default_rng(2), 8, 500)
     assert len(best_ensemble(trials, 3).trial_ids) <= 3

@@ -13,7 +13,7 @@ from raylab.config.grid import read_grid
 from raylab.config.sweep import Resources, Scheduler
 from raylab.config.trial import TrialConfig
 from raylab.forecast.estimate import Measured, Speed, estimate, laid_out, local_slots
-from raylab.forecast.halving import expected_share, rungs_of
+from raylab.forecast.halving import expected_share
 from raylab.forecast.measured import measured_trials
 from raylab.forecast.overview import Question, overview
 from raylab.forecast.spread import Spread
@@ -115,7 +115,7 @@ def rays_share(epochs: int, grace: int, factor: int, seed: int) -> float:
 
 
 def test_rungs_stand_where_ray_has_them() -> None:
-    assert rungs_of(Scheduler(kind="asha", grace_epochs=2, reduction_factor=3), 20) == [2, 6, 18]
+    assert Scheduler(kind="asha", grace_epochs=2, reduction_factor=3).rungs(20) == [2, 6, 18]
 
 
 def test_without_a_scheduler_all_epochs_run() -> None:
@@ -123,11 +123,13 @@ def test_without_a_scheduler_all_epochs_run() -> None:
 
 
 def test_slots_are_what_cpus_gpus_and_the_grid_allow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("raylab.forecast.estimate.num_cpus", lambda: 16)
     assert local_slots(Resources(), 0) == 16
     assert local_slots(Resources(cpus=3), 0) == 5
     assert local_slots(Resources(), num_gpus=2) == 2
     assert local_slots(Resources(gpus=0.25), num_gpus=2) == 8
+    assert local_slots(Resources(gpus=0.4), num_gpus=2) == 4
+    assert local_slots(Resources(gpus=2.0), num_gpus=5) == 2
     assert local_slots(Resources(gpus=1.0), num_gpus=0) == 0
     assert local_slots(Resources(max_concurrent=4), 0) == 4
     assert local_slots(Resources(workers=17), 0) == 0
@@ -204,7 +206,7 @@ def test_the_plan_tells_time_cost_and_end_from_measured_trials(
 def test_the_gpus_of_this_machine_bound_the_slots_of_the_plan(
     tmp_path: Path, earlier: ResultsDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("raylab.forecast.estimate.num_cpus", lambda: 16)
     monkeypatch.setattr("raylab.forecast.overview.num_visible_gpus", lambda: 1)
     plan = plan_of(tmp_path, "trial: {model: cnn, epochs: 1}\naxes: {lr: [0.1, 0.2, 0.3]}")
     results = ResultsDirectory(tmp_path / "results")

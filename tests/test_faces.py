@@ -190,7 +190,7 @@ def test_without_the_detector_faces_are_refused_unless_all_have_boxes(
     for axes in ("crop: [none, face]", "lr: [0.1, 0.2], crop: [face]"):
         with pytest.raises(Refused, match=r"pip install 'raylab\[faces\]'"):
             plan_of(tmp_path, str(some), "crop: none", axes)
-    plan_of(tmp_path, str(some), "crop: none")
+    plan_of(tmp_path, "toy:num=100", "crop: none")
     assert crop_problem(scan(str(write_manifest(tmp_path, ["170,40,120,120"] * 2)))) is None
 
 
@@ -224,6 +224,7 @@ def test_a_sweep_over_the_crop_learns_from_two_variants_and_predicts_as_it_learn
 ) -> None:
     monkeypatch.setenv("RAYLAB_CACHE", str(faces / "cache"))
     axes = "crop: [none, face]"
+    (faces / "얼굴" / "놀람").mkdir()
     plan = plan_of(faces, "얼굴", "split: {train: 0.6, val: 0.3}", axes)
     assert plan.variants == (Format(16, 1, "face"), Format(16, 1))
     found = overview(plan, Question(ResultsDirectory(str(faces / "out"))))
@@ -231,11 +232,13 @@ def test_a_sweep_over_the_crop_learns_from_two_variants_and_predicts_as_it_learn
     outcomes = run_sweep(plan.sweep, Options(str(faces / "out")))
     assert sorted(r.config["crop"] for r in outcomes.records) == ["face", "none"]
     assert outcomes.exit_code == 0
-    assert "no face in 1 of 17 images, which are kept whole" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "no face in 1 of 17 images, which are kept whole" in told
+    assert told.count("no image in the folders 놀람") == 1
     results = ResultsDirectory(str(faces / "out"))
-    told = {row["path"]: row["face"] for row in results.images().to_pylist()}
-    assert told.pop("슬픔/빈 방.png") == "none"
-    assert set(told.values()) == {"found"}
+    found_in = {row["path"]: row["face"] for row in results.images().to_pylist()}
+    assert found_in.pop("슬픔/빈 방.png") == "none"
+    assert set(found_in.values()) == {"found"}
 
     trial_id = next(r.trial_id for r in outcomes.records if r.config["crop"] == "face")
     kept = load_model(results.checkpoint(trial_id))

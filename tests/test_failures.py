@@ -15,9 +15,9 @@ from raylab.errors import CannotWrite
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, record_from
 from raylab.sweep.failures import (
+    Beginning,
     Failure,
     failure_in,
-    one_cause,
     pause_before,
     survive_memory_kills,
 )
@@ -129,18 +129,43 @@ def test_restarts_wait_longer_and_longer() -> None:
     assert [pause_before(n) for n in (0, 1, 2, 3, 9)] == [0, 2, 4, 8, 60]
 
 
-def failed(lr: float, error: str | None) -> Record:
+def failed(lr: float, error: str | None, seed: int = 0) -> Record:
     kind = error and error.partition(" ")[0]
     status = "failed" if error else "complete"
-    return record_from(TrialConfig(lr=lr), "d", "s", [], status, error_kind=kind, error=error)
+    config = TrialConfig(lr=lr, seed=seed)
+    return record_from(config, "d", "s", [], status, error_kind=kind, error=error)
+
+
+def heard(*records: Record, num_families: int = 9) -> list[str | None]:
+    beginning = Beginning(num_families)
+    return [beginning.hear(record) for record in records]
 
 
 def test_three_failures_of_one_cause_are_enough_and_numbers_in_it_do_not_matter() -> None:
-    same = [failed(lr, f"diverged in epoch {n} at {lr}") for n, lr in enumerate([1, 0.5, 1e-3])]
-    assert one_cause(same[:2]) is None
-    assert one_cause(same) == "diverged: diverged in epoch 2 at 0.001"
-    assert one_cause([*same[:2], failed(0.1, "KeyError lr")]) is None
-    assert one_cause([failed(0.1, None), *same]) is None
+    same = [failed(lr, f"weights file {n} at {lr}") for n, lr in enumerate([1, 0.5, 1e-3, 1e-4])]
+    assert heard(*same) == [None, None, "weights: weights file 2 at 0.001", None]
+    assert not any(heard(*same[:2], failed(0.1, "KeyError lr"), *same[2:]))
+    assert not any(heard(failed(0.1, None), *same))
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_families", "needed"),
+    [
+        ("ValueError", 9, 7),
+        ("ProcessDied", 9, 7),
+        ("ValueError", 2, 4),
+        ("ValueError", 1, 3),
+        ("diverged", 9, None),
+        ("OutOfMemory", 9, None),
+    ],
+)
+def test_one_config_that_fails_with_each_seed_ends_no_sweep_of_others(
+    kind: str, num_families: int, needed: int | None
+) -> None:
+    """needed: trials, of configs with three seeds each, till no more are started."""
+    records = [failed(lr, kind, seed) for lr in (1, 0.1, 0.01) for seed in range(3)]
+    told = heard(*records, num_families=num_families)
+    assert [n for n, cause in enumerate(told, 1) if cause] == ([needed] if needed else [])
 
 
 def test_the_end_of_a_sweep_tells_every_cause_once_the_most_frequent_first_then_by_name(

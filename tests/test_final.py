@@ -173,12 +173,22 @@ def test_more_families_than_there_are_and_two_questions_at_once_are_refused(
         run_final(FinalOptions(results, top=2, ensemble=2, again=True))
 
 
-def job_of(place: Path, fingerprint: str | None = None, test: float = 0.1, **fields: str) -> Job:
-    """What retraining a trial of this split takes, which named that fingerprint."""
+def job_of(
+    place: Path,
+    fingerprint: str | None = None,
+    test: float = 0.1,
+    strategy: str = "stratified",
+    **fields: str,
+) -> Job:
+    """What retraining a trial of this split takes, which named that fingerprint; the source names
+    training images alone.
+    """
     source = scan("toy:num=140")
     table = source.table.append_column("status", [["ok"] * source.num_images])
+    given = pa.array(["train"] * source.num_images)
+    table = table.set_column(table.column_names.index("given_split"), "given_split", given)
     images = Images.of(table, source.classes, source.fingerprint)
-    split = {"train": 0.8, "test": test, "strategy": "stratified"}
+    split = {"train": 0.8, "test": test, "strategy": strategy}
     config = TrialConfig.model_validate({"epochs": 1, "split": split, **fields})
     found = split_fingerprint(images.split(config.split), images.image_ids)
     epochs = [{"epoch": 1, "val_accuracy": 0.5, "val_loss": 1.0}]
@@ -190,14 +200,18 @@ def job_of(place: Path, fingerprint: str | None = None, test: float = 0.1, **fie
 
 
 @pytest.mark.parametrize(
-    ("fraction", "fingerprint", "text"),
-    [(0.0, None, "no test images"), (0.1, "another", "comes out otherwise")],
+    ("fraction", "fingerprint", "strategy", "text"),
+    [
+        (0.0, None, "stratified", "no test images; set split.test > 0"),
+        (0.1, None, "given", "no test images; name some in the source, or set split.strategy: str"),
+        (0.1, "another", "stratified", "comes out otherwise"),
+    ],
 )
 def test_a_split_that_locks_nothing_or_is_another_one_is_refused(
-    fraction: float, fingerprint: str | None, text: str, tmp_path: Path
+    fraction: float, fingerprint: str | None, strategy: str, text: str, tmp_path: Path
 ) -> None:
     with pytest.raises(Refused, match=text):
-        job_of(tmp_path, fingerprint, fraction)
+        job_of(tmp_path, fingerprint, fraction, strategy)
 
 
 def test_suspects_or_a_teacher_that_are_others_now_are_refused(tmp_path: Path) -> None:

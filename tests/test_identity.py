@@ -186,3 +186,13 @@ def test_pinned_identities() -> None:
     later = {"compile", "crop", "interpolation", "teacher", "teacher_digest", "teacher_weight"}
     older = {key: value for key, value in TOGETHER.items() if key not in later}
     assert trial_id(TrialConfig.model_validate(older), "0123456789ab") == "6feee9d653cc"
+
+
+def test_only_what_means_another_training_today_has_another_id() -> None:
+    def augmented(size: int = 64, **augment: Any) -> str:
+        return trial_id(TrialConfig(image_size=size, augment=augment), "0123456789ab")
+
+    assert augmented(crop_scale=0.75) == "15c14c769090"
+    assert augmented(size=32, trivial=True) == "01994f589dcc"
+    assert augmented(crop_scale=0.8) != "f3e0118a5ab2"
+    assert augmented(trivial=True) != "a0627ba55d3b"

@@ -17,6 +17,7 @@ from raylab.config.differences import differing_fields
 from raylab.config.expand import count_trials, expand, split_choices
 from raylab.config.grid import read_grid
 from raylab.config.sweep import SweepConfig
+from raylab.errors import Refused
 
 LEVERS: tuple[dict[str, Any], ...] = (
     {"augment": "light"},
@@ -70,6 +71,16 @@ def test_a_written_grid_is_read_as_the_same_sweep(tmp_path: Path) -> None:
     assert read_grid(tmp_path / "again.yaml") == sweep
     fewer = read_grid(tmp_path / "grid.yaml", overrides=["levers.0.augment=strong"])
     assert fewer.levers[0] == {"augment": "strong"}
+
+
+def test_levers_that_an_axis_tells_apart_are_no_repetition(tmp_path: Path) -> None:
+    levers = "levers:\n  - {split.train: 0.7}\n  - {split.val: 0.2}\n"
+    (tmp_path / "grid.yaml").write_text(f"data: toy\n{levers}axes: {{split.test: [0.1, 0.15]}}\n")
+    assert count_trials(read_grid(tmp_path / "grid.yaml")) == 6
+    (tmp_path / "grid.yaml").write_text(f"data: toy\n{levers}")
+    with pytest.raises(Refused, match=r"is the same trial as levers\[0\]"):
+        read_grid(tmp_path / "grid.yaml")
+    assert read_grid(tmp_path / "grid.yaml", is_resolved=True).levers  # an earlier sweep's
 
 
 def board(effects: dict[str, float], seeds: int = 3, noise: float = 0.01, seed: int = 0) -> Any:

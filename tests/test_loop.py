@@ -386,7 +386,7 @@ def two_workers(tmp_path_factory):
 
 def test_two_workers_learn_and_score_as_one(two_workers):
     alone = run(small_data(num_train=45, num_val=31), **EXACT)
-    (first, _), (second, _) = two_workers
+    (first, *_), (second, *_) = two_workers
     for one, row, other in zip(alone.epochs, first["epochs"], second["epochs"], strict=True):
         for name in ("train_loss", "val_loss", "val_accuracy", "val_macro_f1", "train_accuracy"):
             assert row[name] == other[name]
@@ -396,7 +396,12 @@ def test_two_workers_learn_and_score_as_one(two_workers):
 
 
 def test_two_workers_with_learning_batchnorm_agree_on_every_metric(two_workers):
-    (_, first), (_, second) = two_workers
+    (_, first, _), (_, second, _) = two_workers
     for row, other in zip(first["epochs"], second["epochs"], strict=True):
         assert row["val_loss"] == other["val_loss"]
         assert row["train_loss"] == other["train_loss"]
+
+
+def test_batchnorm_remembers_what_all_workers_saw(two_workers):
+    seen = 1 - 0.9**3  # of a mean over three batches, 0 on one worker and 1 on the other
+    assert [remembered for *_, remembered in two_workers] == [pytest.approx(seen / 2)] * 2

@@ -1,14 +1,19 @@
 """A variant beyond the memory budget is trained from disk: same pixels, same metrics, no memory."""
 
+import errno
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from raylab.config.grid import read_grid
+from raylab.errors import CannotFinish, CannotWrite
 from raylab.images.mapped import mapped_pixels
 from raylab.images.prepare import Variant, as_array
 from raylab.results.directory import ResultsDirectory
@@ -57,6 +62,40 @@ def test_a_file_of_another_size_is_written_anew(tmp_path: Path) -> None:
     right = mapped_pixels(variant).copy()
     (tmp_path / "pixels.bin").write_bytes(bytes(right.size + 64))
     assert (mapped_pixels(variant) == right).all()
+
+
+def test_a_disk_without_room_is_told_before_it_is_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variant = variant_of(tmp_path, num=5, side=8)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    monkeypatch.setattr(Folder, "read_table", None)  # nothing is even read
+    with pytest.raises(CannotWrite, match="768 bytes are needed and 100 are free") as told:
+        mapped_pixels(variant)
+    assert f"{tmp_path / 'pixels.bin'} cannot be written" in str(told.value)
+    assert [path.name for path in tmp_path.glob("pixels.*")] == ["pixels.bin.lock"]
+
+
+def test_a_disk_that_fills_meanwhile_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variant = variant_of(tmp_path, num=5, side=8)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CannotWrite, match="No space left on device"):
+        mapped_pixels(variant)
+    assert [path.name for path in tmp_path.glob("pixels.*")] == ["pixels.bin.lock"]
+
+
+def test_a_damaged_part_is_named_and_leaves_no_file(tmp_path: Path) -> None:
+    variant = variant_of(tmp_path, num=5, side=8)
+    (tmp_path / "part-1.parquet").write_bytes(b"")
+    with pytest.raises(CannotFinish, match=r"part-1\.parquet cannot be read: .*\n.*delete it"):
+        mapped_pixels(variant)
+    assert [path.name for path in tmp_path.glob("pixels.*")] == ["pixels.bin.lock"]
 
 
 READ_AN_EPOCH = """

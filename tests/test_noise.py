@@ -1,5 +1,6 @@
 """Label noise and its ceiling against planted truth: rate, matrix, suspects, interval."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +12,8 @@ from planted import given_labels, model_probs, one_pair, symmetric
 from scipy.optimize import check_grad
 from sklearn.metrics import roc_auc_score
 
-from raylab.analysis.about_labels import label_findings
-from raylab.analysis.labels import enough_images, estimate_quality, suspects
+from raylab.analysis.about_labels import label_findings, not_judged
+from raylab.analysis.labels import MAX_CLASSES, can_be_judged, estimate_quality, suspects
 from raylab.analysis.noise import _Likelihood, fit_noise
 from raylab.analysis.outofsample import OutOfSample
 from raylab.config.trial import TrialConfig
@@ -94,6 +95,18 @@ def test_clean_labels_and_a_weak_model_on_few_images_accuse_no_class(seed):
     assert "are labelled" not in told
 
 
+def test_where_labels_cannot_be_told_wrong_no_suspect_is_called_so():
+    _, labels, probs = planted(symmetric(0.0), num=140, strength=1.7, seed=3)
+    seen = opinion(labels, probs)
+    images = pd.DataFrame({"image_id": seen.image_ids, "path": seen.image_ids})
+    quality = estimate_quality(seen)
+    listed = len(suspects(seen, quality, images))
+    assert listed > 0
+    evidence = SimpleNamespace(best_family=pd.DataFrame({"val_accuracy": [0.7]}))
+    told = label_findings(evidence, seen, quality)[0].sentence
+    assert f"What the models dispute ({listed} in suspects.parquet) may be hard" in told
+
+
 @pytest.mark.parametrize(("strength", "seed"), [(1.2, 1), (1.2, 13), (1.2, 21), (1.7, 11)])
 def test_the_noise_that_a_fit_finds_in_none_is_no_reason_to_doubt_one_label(strength, seed):
     """Draws in which the bootstrap alone would."""
@@ -133,7 +146,16 @@ def test_suspects_are_listed_with_path_and_suggestion_the_worst_first():
 
 def test_a_class_without_images_is_not_judged():
     seen = opinion(np.zeros(500, dtype=np.int64), np.full((500, 7), 1 / 7))
-    assert not enough_images(seen)
+    assert not can_be_judged(seen)
+
+
+def test_many_classes_are_not_judged_since_that_would_take_hours():
+    names = [f"c{i}" for i in range(MAX_CLASSES + 1)]
+    labels = np.repeat(np.arange(len(names)), 20)
+    probs = np.full((len(labels), len(names)), 1 / len(names))
+    seen = replace(opinion(labels, probs), classes=tuple(names))
+    assert not can_be_judged(seen)
+    assert "31 classes are too many" in not_judged(seen).sentence
 
 
 @pytest.mark.slow

@@ -94,6 +94,12 @@ def test_a_sweep_that_keeps_failing_says_so(hook: Hook) -> None:
     assert hook.heard[0][1]["advice"] == "the first 3 trials failed"
 
 
+def test_a_sweep_whose_budget_is_spent_is_not_said_to_have_ended(hook: Hook) -> None:
+    with notified(hook.url, pytest.fail) as news:
+        news.came_out("val_accuracy", [record(0.5, 0.1), record(None, 0.2)], False, "it is spent")
+    assert hook.heard[0][1]["state"] == "stopped early"
+
+
 def test_errors_are_told_and_raised(hook: Hook) -> None:
     with pytest.raises(CannotFinish), notified(hook.url, pytest.fail):
         raise CannotFinish("Ray gave up\nmore")

@@ -1,5 +1,6 @@
 """What a sweep would run on its source, before anything starts."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from raylab.config.builder import FINISHED
 from raylab.config.expand import assignments, config_from, replicas
 from raylab.config.grid import read_grid
 from raylab.config.identity import family_id
+from raylab.config.sweep import Scheduler, SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
 from raylab.events.tally import short_name
@@ -18,7 +20,7 @@ from raylab.images.source import Source, scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.outline import plan_text
 from raylab.results.record import record_from
-from raylab.sweep.plan import Plan, on_their_splits
+from raylab.sweep.plan import Plan, on_their_splits, stands
 
 
 @pytest.fixture
@@ -115,6 +117,29 @@ def test_the_plan_counts_different_draws(tmp_path: Path) -> None:
     assert found["notes"] == ["num_trials 40: only 2 different configs were found in these axes"]
 
 
+def notes_of(folder: Path, text: str) -> list[str]:
+    plan = plan_of(folder, scan("toy:num=100"), text)
+    return list(plan.summary(ResultsDirectory(folder / "r"))["notes"])
+
+
+def test_small_shares_of_a_batch_are_told_where_batchnorm_learns_from_them(tmp_path: Path) -> None:
+    group = "resources: {workers: 4}\ntrial: "
+    (note,) = notes_of(tmp_path, group + "{batch_size: 32}")
+    assert note.startswith("workers 4: 8 images of a batch each, and BatchNorm learns from those")
+    assert notes_of(tmp_path, group + "{batch_size: 32}\naxes: {batch_size: [32, 64]}") == [note]
+    for sound in (group + "{batch_size: 64}", "trial: {batch_size: 8}"):
+        assert not notes_of(tmp_path, sound)
+    assert not notes_of(tmp_path, group + "{batch_size: 32, freeze_bn: true}")
+
+
+def test_classes_that_are_balanced_twice_are_told(tmp_path: Path) -> None:
+    (note,) = notes_of(tmp_path, "trial: {sampler: balanced, class_weights: balanced}")
+    assert note.startswith("sampler balanced and class_weights: both make up for classes of few")
+    axis = "trial: {class_weights: effective}\naxes: {sampler: [shuffle, balanced]}"
+    assert notes_of(tmp_path, axis) == [note]
+    assert not notes_of(tmp_path, "levers: [{sampler: balanced}, {class_weights: balanced}]")
+
+
 def test_gpus_that_would_idle_are_told(tmp_path: Path) -> None:
     source, none = scan("toy:num=100"), ResultsDirectory(tmp_path / "r")
     told = [
@@ -130,6 +155,67 @@ def test_an_axis_that_the_source_overrules_is_refused(tmp_path: Path, given: Sou
         plan_of(tmp_path, given, axes)
     assert plan_of(tmp_path, given, axes + "\ntrial: {split: {strategy: random}}").num_trials == 4
     assert plan_of(tmp_path, scan("toy:num=100"), axes).num_trials == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("axes: {split.train: [0.7, 0.8]}\nexclude: [{lr: 3.0}]", "axes.split.train"),
+        ("zip: [{split.seed: [0, 1], lr: [0.1, 0.2]}]", "zip[0].split.seed"),
+        ("axes: {split: [{train: 0.7}, {train: 0.8}]}", "axes.split"),
+        ("levers: [{lr: 0.1}, {split.train: 0.5}]", "levers[1].split.train"),
+        ("levers: [{split: {seed: 3}}]", "levers[0].split"),
+    ],
+)
+def test_whatever_moves_a_split_in_vain_is_refused(
+    tmp_path: Path, given: Source, text: str, place: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        plan_of(tmp_path, given, text)
+    assert [problem.place for problem in refused.value.problems] == [place]
+    assert "changes nothing" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "levers: [{split.strategy: stratified, split.train: 0.7}, {split.conflicts: keep}]",
+        "axes: {split: [{train: 0.8}, {strategy: random}]}",
+        "axes: {split.strategy: [given, random], split.train: [0.7, 0.8]}\n"
+        "exclude: [{split.strategy: given, split.train: 0.7}]",
+    ],
+)
+def test_what_moves_a_split_away_from_the_given_sides_is_not(
+    tmp_path: Path, given: Source, text: str
+) -> None:
+    assert plan_of(tmp_path, given, text).num_trials == 3 - text.startswith("axes: {split:")
+
+
+def test_what_the_scan_alone_can_tell_is_refused_at_once(tmp_path: Path) -> None:
+    for i in range(40):
+        folder = tmp_path / "faces" / ("few" if i < 3 else "ab"[i % 2])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"S0_{i}.png").write_bytes(f"{i}".encode())
+    source = scan(str(tmp_path / "faces"))
+    with pytest.raises(Refused, match="class 'few': 3 usable of 3 images; at least 5"):
+        plan_of(tmp_path, source, "")
+    one_person = "trial: {split: {strategy: group, group_pattern: ppm}}"
+    with pytest.raises(Refused, match="no image left for"):
+        plan_of(tmp_path, scan("toy:num=100"), one_person)
+
+
+def test_the_plan_tells_sides_and_files_that_cannot_be_read(tmp_path: Path) -> None:
+    rows = [f"{i}.png,{'ab'[i % 2]}" for i in range(40)]
+    for i in range(20):
+        (tmp_path / f"{i}.png").write_bytes(f"{i}".encode())
+    (tmp_path / "faces.csv").write_text("\n".join(["path,label", *rows]))
+    text = "axes: {split.train: [0.7, 0.8], split.seed: [0, 1]}"
+    plan = plan_of(tmp_path, scan(str(tmp_path / "faces.csv")), text)
+    told = plan_text(overview(plan, Question(ResultsDirectory(tmp_path / "r"))))
+    assert "20 of 40 files are left out (the first: 20.png cannot be read: No such file" in told
+    assert "split     stratified, train 0.7, val 0.2: train 14, val 4, test 2\n" in told
+    assert "split     stratified: train 16, val 2, test 2\n" in told
+    assert "4 splits in all" in told
 
 
 def test_a_pattern_without_a_match_is_refused(tmp_path: Path) -> None:
@@ -196,3 +282,30 @@ def test_a_record_stands_only_for_the_split_that_it_was_made_with() -> None:
     }
     kept = on_their_splits(records, lambda split: {"S[0-9]+": "now"}[split.group_pattern])
     assert set(kept) == {"as before", "without a pattern"}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "expected"),
+    [
+        (Scheduler(), False),
+        (Scheduler(kind="asha", grace_epochs=2, reduction_factor=3), True),
+        (Scheduler(kind="asha", grace_epochs=3, reduction_factor=2), True),
+        (Scheduler(kind="asha", grace_epochs=2, reduction_factor=2), False),
+        (Scheduler(kind="asha", grace_epochs=10), False),
+    ],
+    ids=lambda given: str(given.rungs(20)) if isinstance(given, Scheduler) else "",
+)
+def test_a_pruned_trial_stands_only_where_the_scheduler_may_have_pruned_it(
+    scheduler: Scheduler, expected: bool
+) -> None:
+    epochs = [{"epoch": n, "val_accuracy": n / 10} for n in range(1, 7)]
+    record = record_from(TrialConfig(epochs=20), "data", "split", epochs, "pruned")
+    assert stands(record, SweepConfig(name="s", data="toy", scheduler=scheduler)) is expected
+
+
+def test_what_the_source_remarks_is_told_before_what_the_splits_do(tmp_path: Path) -> None:
+    source = replace(scan("toy:num=100"), remarks=("no image in the folders contempt",))
+    plan = plan_of(tmp_path, source, "trial: {model: cnn, split.group_pattern: '(.).ppm'}")
+    told = plan.summary(ResultsDirectory(tmp_path / "r"))["remarks"]
+    assert told[0] == "no image in the folders contempt"
+    assert " groups over " in told[1]

@@ -1,20 +1,14 @@
 import io
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from PIL import Image
+from PIL import Image, features
 
-from raylab.errors import CannotFinish, Refused
+from raylab.errors import CannotFinish
 from raylab.images import prepare as prepare_module
+from raylab.images.cache import MANIFEST, variant_folder
 from raylab.images.decode import decode
-from raylab.images.prepare import (
-    as_array,
-    check_classes,
-    find_variant,
-    image_table,
-    prepare,
-)
+from raylab.images.prepare import as_array, find_variant, image_table, prepare
 from raylab.images.source import scan
 from raylab.images.toy import write_folder
 from raylab.images.variant import Format, variant_id
@@ -132,26 +126,44 @@ def test_inline_sources_are_prepared_too(cache):
     assert (as_array(variant.table(), 64, 3)[row] == np.asarray(shown)).all()
 
 
-def images_of(counts):
-    """counts: (label, ok, damaged)."""
-    rows = [(label, "ok") for label, ok, _ in counts for _ in range(ok)]
-    rows += [(label, "damaged") for label, _, damaged in counts for _ in range(damaged)]
-    return pa.table({"label": [row[0] for row in rows], "status": [row[1] for row in rows]})
-
-
-def test_all_classes_that_are_left_too_small_are_named():
-    check_classes(images_of([("a", 5, 0), ("b", 5, 9)]))
-    with pytest.raises(Refused) as refused:
-        check_classes(images_of([("a", 50, 0), ("b", 4, 9), ("c", 0, 3)]), "faces")
-    assert "faces  class 'b': 4 usable of 13 images; at least 5 are needed" in str(refused.value)
-    assert "faces  class 'c': 0 usable of 3 images" in str(refused.value)
-    with pytest.raises(Refused, match="1 classes; at least 2 are needed"):
-        check_classes(images_of([("a", 50, 0)]))
-
-
 def test_a_variant_whose_parts_were_deleted_is_prepared_again(cache):
     source = scan("toy:num=100")
     first = prepare(source, Format(16, 1), cache, ignore)
     first.folder.delete(first.parts[0])
     assert find_variant(source, Format(16, 1), cache) is None
     assert prepare(source, Format(16, 1), cache, ignore).table().num_rows == 100
+
+
+def test_a_part_that_a_power_cut_emptied_is_prepared_again(cache):
+    source = scan("toy:num=100")
+    first = prepare(source, Format(16, 1), cache, ignore)
+    whole = first.table()
+    first.folder.write_bytes(first.parts[0], b"")
+    assert find_variant(source, Format(16, 1), cache) is None
+    assert prepare(source, Format(16, 1), cache, ignore).table() == whole
+
+
+def test_a_damaged_part_is_named_and_once_deleted_prepared_again(cache):
+    source = scan("toy:num=100")
+    first = prepare(source, Format(16, 1), cache, ignore)
+    first.folder.write_bytes(first.parts[1], bytes(100))
+    name = first.folder.path_of(first.parts[1])
+    for read in (first.table, first.statuses):
+        with pytest.raises(CannotFinish, match="If it is damaged, delete it") as told:
+            read()
+        assert str(told.value).startswith(f"{name} cannot be read: ")
+    first.folder.delete(first.parts[1])
+    assert prepare(source, Format(16, 1), cache, ignore).table().num_rows == 100
+
+
+def test_a_manifest_that_says_nothing_is_none(cache):
+    source = scan("toy:num=100")
+    variant_folder(cache, variant_id(source, Format(16, 1))).write_json(MANIFEST, {})
+    assert find_variant(source, Format(16, 1), cache) is None
+
+
+def test_images_that_this_pillow_cannot_read_are_asked_anew_of_one_that_can(monkeypatch):
+    source = scan("toy:num=100")
+    able = variant_id(source, Format(16, 1))
+    monkeypatch.setattr(features, "check", lambda name: name != "avif")
+    assert variant_id(source, Format(16, 1)) != able

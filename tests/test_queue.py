@@ -1,5 +1,6 @@
 """Which trial Tune is given next; Optuna's draws and their return."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,16 @@ from raylab.config.grid import read_grid
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
+from raylab.results.record import record_from
 from raylab.sweep.draws import assignment_of, drawn_for, draws_over
-from raylab.sweep.queue import ListProposer, OptunaProposer, Outcome, TrialQueue
+from raylab.sweep.queue import (
+    UNFIT,
+    ListProposer,
+    OptunaProposer,
+    Outcome,
+    TrialQueue,
+    outcome_of,
+)
 
 SEARCH = """
 name: drawn
@@ -65,7 +74,16 @@ def test_finished_trials_are_passed_over() -> None:
 
 def test_nothing_is_given_once_the_budget_is_spent() -> None:
     answers = iter([True, True, False])
-    assert all_of(queue({}, lambda: next(answers))) == ["lr 0.1", "lr 0.01"]
+    trials = queue({}, lambda: next(answers))
+    assert all_of(trials) == ["lr 0.1", "lr 0.01"]
+    assert trials.is_cut_short
+
+
+def test_a_budget_that_is_spent_with_the_last_trial_cuts_nothing_short() -> None:
+    answers = iter([True, True, False])
+    trials = queue({"lr 0.001": 0.5}, lambda: next(answers))
+    assert all_of(trials) == ["lr 0.1", "lr 0.01"]
+    assert not trials.is_cut_short
 
 
 def test_a_trial_that_was_given_and_never_ended_is_no_finished_sweep() -> None:
@@ -135,13 +153,49 @@ def test_optuna_is_told_the_mean_over_seeds(drawn: SweepConfig) -> None:
     assert found.study.trials[0].value == pytest.approx(0.6)
 
 
-def test_a_failed_seed_fails_the_draw(drawn: SweepConfig) -> None:
+@pytest.mark.parametrize(
+    ("outcomes", "state"),
+    [((0.5, None), "FAIL"), ((0.5, UNFIT), "PRUNED"), ((UNFIT, None), "PRUNED")],
+)
+def test_a_failed_seed_fails_the_draw(
+    drawn: SweepConfig, outcomes: tuple[Outcome, Outcome], state: str
+) -> None:
     found = proposer(drawn, [])
-    for outcome in (0.5, None):
+    for outcome in outcomes:
         config = found.propose()
         assert config is not None
         found.observe(config, outcome)
-    assert found.study.trials[0].state.name == "FAIL"
+    assert found.study.trials[0].state.name == state
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome"),
+    [
+        ("diverged", UNFIT),
+        ("OutOfMemory", UNFIT),
+        ("ValueError", UNFIT),
+        ("ProcessDied", None),
+        ("NodeLost", None),
+        ("timeout", None),
+    ],
+)
+def test_only_what_failed_of_its_config_says_something_of_it(kind: str, outcome: Outcome) -> None:
+    record = record_from(TrialConfig(), "data", "split", [], "failed", error_kind=kind)
+    assert outcome_of(record, "val_accuracy") == outcome
+
+
+def test_optuna_keeps_away_from_where_trials_diverge(tmp_path: Path) -> None:
+    """The best lr, 0.02, is near the edge, 0.1, behind which lies a third of the axis."""
+    (tmp_path / "edge.yaml").write_text(
+        "data: toy\naxes: {lr: {loguniform: [1.0e-5, 10.0]}}\nsearch: {optuna: {num_trials: 40}}"
+    )
+    found, drawn = proposer(read_grid(tmp_path / "edge.yaml"), []), []
+    found.num_left = 40
+    while (config := found.propose()) is not None:
+        drawn.append(config.lr)
+        value = 0.7 - 0.1 * abs(math.log10(config.lr / 0.02))
+        found.observe(config, UNFIT if config.lr > 0.1 else value)
+    assert sum(lr > 0.1 for lr in drawn[20:]) <= 7
 
 
 def test_a_resumed_search_draws_again_what_it_drew(drawn: SweepConfig) -> None:
@@ -150,6 +204,22 @@ def test_a_resumed_search_draws_again_what_it_drew(drawn: SweepConfig) -> None:
     resumed = proposer(drawn, [])
     resumed.recall(kept[:3])
     assert proposed(resumed)[:6] == before[:6]
+
+
+def test_a_resumed_search_goes_on_with_new_draws(tmp_path: Path) -> None:
+    (tmp_path / "drawn.yaml").write_text(
+        "data: toy\naxes: {lr: {loguniform: [1.0e-4, 1.0e-2]}, drop_rate: {uniform: [0, 0.5]}}\n"
+        "search: {optuna: {num_trials: 8}}"
+    )
+    sweep = read_grid(tmp_path / "drawn.yaml")
+    kept: list[dict[str, Any]] = []
+    for num_left in (3, 5, 8):  # it is interrupted twice
+        found = proposer(sweep, kept)
+        found.recall(kept)
+        found.num_left = num_left
+        given = proposed(found)
+        assert len(set(given)) == num_left
+    assert len(kept) == 8
 
 
 def test_draws_of_which_a_second_run_did_not_come_to_are_remembered(drawn: SweepConfig) -> None:

@@ -94,6 +94,17 @@ def test_a_single_seed_is_said_and_the_binomial_error_stands_in() -> None:
     assert "one seed only" in found.spread.source
 
 
+@pytest.mark.parametrize("share", [0.9, 1.0])
+def test_seeds_that_happen_to_agree_leave_room_for_one_image(share: float) -> None:
+    """A GPU adds up in no fixed order: one image of a hundred may tip."""
+    then, tipped = ended(share, device="H100"), ended(share - 0.01, device="H100")
+    found = repeated(then, tipped, family=(ended(share, 1),))
+    assert found.verdict == "within spread"
+    assert "its 2 seeds agree to the last image" in found.spread.source
+    lost = repeated(then, ended(share - 0.2, device="H100"), family=(ended(share, 1),))
+    assert lost.verdict == "mismatch"
+
+
 def test_other_device_workers_and_precision_are_named() -> None:
     now = replace(ended(0.5), device="H100", num_workers=2, precision="bfloat16")
     found = repeated(ended(0.5), now)

@@ -7,6 +7,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from raylab.report.calibration import NUM_BINS, reliability
 from raylab.report.classes import confusion, recall, shares
 from raylab.report.cost import busy_seconds, timed
 from raylab.report.figures import json_of, label
+from raylab.report.images import images
 from raylab.report.ladder import ladder, rungs
 from raylab.report.markdown import markdown, plain
 from raylab.report.material import read_parts
@@ -585,6 +587,18 @@ def test_a_thumbnail_shows_what_training_saw():
 def shown(file):
     """The thumbnail of an image file."""
     return Image.open(io.BytesIO(base64.b64decode(thumbnail(file.getvalue()).partition(",")[2])))
+
+
+@pytest.mark.parametrize(("is_clear", "called"), [(True, "probably wrong"), (False, "dispute")])
+def test_labels_are_called_wrong_only_where_that_can_be_told(is_clear, called):
+    table = pd.DataFrame({"image_id": ["1"], "path": ["1.png"], "sha256": ["x"]})
+    row = {"label": "joy", "suggested_label": "fear", "wrong_probability": 0.8}
+    found = SimpleNamespace(
+        suspects=table.assign(**row), quality=SimpleNamespace(is_clear=is_clear)
+    )
+    evidence = SimpleNamespace(images=table, opinion=None)
+    section = images(SimpleNamespace(diagnosis=found, evidence=evidence, grid={}))
+    assert called in section.blocks[0].title
 
 
 def test_copies_are_counted_and_shown(tmp_path):

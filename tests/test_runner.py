@@ -1,5 +1,6 @@
 """What a run of a sweep does before and after Ray Tune has its trials."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,11 +10,15 @@ from unittest.mock import Mock
 import pytest
 
 from raylab.config.grid import read_grid
+from raylab.config.sweep import Budget, Resources, SweepConfig
 from raylab.config.trial import TrialConfig
-from raylab.errors import CannotFinish
+from raylab.errors import CannotFinish, Refused
+from raylab.images.enough import undecoded
 from raylab.images.source import scan
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import record_from
+from raylab.sweep import runner
+from raylab.sweep.allowance import Allowance
 from raylab.sweep.lock import Hold, Holder
 from raylab.sweep.plan import Plan
 from raylab.sweep.queue import ListProposer, TrialQueue
@@ -23,29 +28,60 @@ from raylab.sweep.runner import Sweeping
 @pytest.mark.parametrize(
     ("kind", "fresh", "left"),
     [
-        ("grid", False, {"failed", "planned"}),
-        ("random", False, {"failed", "planned"}),
-        ("optuna", False, {"failed", "planned", "drawn later"}),
-        ("pbt", False, {"failed", "planned", "drawn later"}),
+        ("grid", False, {"failed", "planned", "not planned"}),
+        ("random", False, {"failed", "planned", "not planned"}),
+        ("optuna", False, {"failed", "planned", "not planned"}),
+        ("pbt", False, {"failed", "planned", "not planned"}),
         ("grid", True, set()),
         ("optuna", True, set()),
     ],
 )
-def test_a_run_begins_with_the_states_that_its_trials_go_on_from(
+def test_a_run_begins_with_the_states_that_trials_may_go_on_from(
     tmp_path: Path, kind: str, fresh: bool, left: set[str]
 ) -> None:
-    results = ResultsDirectory(tmp_path)
-    for name in ("complete", "failed", "planned", "drawn later"):
+    """Also those that a narrower grid leaves out: the wider one goes on from them."""
+    results, view = ResultsDirectory(tmp_path), Mock()
+    for name in ("complete", "failed", "planned", "not planned"):
         results.write_state(name, b"state")
     known = {name: SimpleNamespace(status=name) for name in ("complete", "failed")}
     run: Any = SimpleNamespace(
         results=results,
+        view=view,
         reusable={} if fresh else known,
         sweep=SimpleNamespace(search=SimpleNamespace(kind=kind)),
         options=SimpleNamespace(fresh=fresh),
     )
     Sweeping.clear_states(run, ("complete", "failed", "planned"))
     assert results.state_ids() == left
+    told = [call.args[0] for call in view.note.call_args_list]
+    where = tmp_path / "states"
+    expected = f"states of trials that this grid leaves out: 1; they stay in {where}, to go on from"
+    assert told == ([expected] if left and kind in ("grid", "random") else [])
+
+
+@pytest.mark.parametrize(
+    ("budget", "rate", "minutes", "spent"),
+    [
+        (Budget(hours=1.5), None, 89, None),
+        (Budget(hours=1.5), None, 90, "budget.hours 1.5"),
+        (Budget(hours=1.5, usd=3), 4.0, 50, "budget.usd 3"),
+        (Budget(usd=3), 4.0, 44, None),
+        (Budget(), 4.0, 10_000, None),
+    ],
+)
+def test_a_sweep_that_its_budget_ends_says_what_is_left_and_how_to_go_on(
+    budget: Budget, rate: float | None, minutes: float, spent: str | None
+) -> None:
+    resources = Resources(usd_per_hour=rate)
+    sweep = SweepConfig(name="s", data="toy", budget=budget, resources=resources)
+    allowance = Allowance(sweep, time.monotonic() - 60 * minutes)
+    assert allowance.may_start() == (spent is None)
+    queue = SimpleNamespace(is_cut_short=spent is not None, started={"a", "b"})
+    run: Any = SimpleNamespace(plan=SimpleNamespace(num_trials=30), allowance=allowance)
+    collector: Any = SimpleNamespace(queue=queue, advice=None)
+    text = "is spent: 25 of 30 trials were not started; the same command goes on with as much again"
+    expected = None if spent is None else f"{spent} {text}"
+    assert Sweeping.advice(run, collector, ("c", "d", "e")) == expected
 
 
 def test_a_sweep_ends_with_its_records_in_brief_in_the_order_that_was_asked_for(
@@ -119,3 +155,20 @@ def test_what_optuna_has_left_is_told_by_the_epochs_that_its_axes_allow(tmp_path
     reused: Any = [Mock()] * 2
     Sweeping.announce(run, reused, 0)
     run.view.planned.assert_called_once_with(10, reused, 2, 8 * 55 / 2)
+
+
+def test_a_class_that_could_not_be_decoded_is_told_with_the_reason_of_each_image_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "grid.yaml").write_text("data: toy\n")
+    plan = Plan(read_grid(tmp_path / "grid.yaml"), scan("toy:num=100"))
+    images = undecoded(plan.source)
+    status = ["damaged" if label == "sad" else "ok" for label in images["label"].to_pylist()]
+    table = images.set_column(images.column_names.index("status"), "status", [status])
+    monkeypatch.setattr(runner, "prepare", lambda *given: SimpleNamespace(crop="none"))
+    monkeypatch.setattr(runner, "image_table", lambda *given: table)
+    results = ResultsDirectory(tmp_path / "results")
+    run: Any = SimpleNamespace(plan=plan, results=results, view=Mock())
+    with pytest.raises(Refused, match=r"images\.parquet  class 'sad': 0 usable of 16 .*: damaged"):
+        Sweeping.prepare(run)
+    assert results.images()["status"].to_pylist() == status

@@ -35,6 +35,13 @@ def labels(source):
     return dict(zip(paths(source), source.table["label"].to_pylist(), strict=True))
 
 
+def fill(root, folders):
+    """One image in each of the folders."""
+    for folder in folders.split():
+        (root / folder).mkdir(parents=True)
+        (root / folder / "x.png").write_bytes(folder.encode())
+
+
 def refusal(data):
     with pytest.raises(Refused, match="no trial was started") as refused:
         scan(str(data))
@@ -104,7 +111,10 @@ def test_a_file_name_that_is_not_utf8_is_kept_with_its_trouble(faces):
     with open(os.fsencode(faces / "sad") + b"/\xff.png", "wb") as file:
         file.write(b"x")
     table = scan(str(faces)).table
-    assert "cannot be read: its name is not UTF-8" in table["trouble"].to_pylist()
+    (told,) = table["trouble"].drop_null().to_pylist()
+    assert told.startswith("cannot be read: its name is not UTF-8")
+    assert "unzip -O cp949" in told
+    assert "convmv -f cp949 -t utf8" in told
 
 
 @pytest.mark.parametrize("trouble", [errno.EMFILE, errno.EIO, errno.ESTALE])
@@ -182,9 +192,61 @@ def test_a_folder_that_is_no_split_among_splits_is_refused(tmp_path):
         for label in ("happy", "sad"):
             (tmp_path / split / label).mkdir(parents=True)
             (tmp_path / split / label / "x.png").write_bytes(f"{split}{label}".encode())
-    assert "eval: no folder of a split, but it stands among some" in refusal(tmp_path)
+    told = refusal(tmp_path)
+    assert "eval: no folder of a split, but train/happy looks like a class in one; name" in told
     shutil.rmtree(tmp_path / "eval")
     assert scan(str(tmp_path)).classes == ("happy", "sad")
+
+
+@pytest.mark.parametrize(
+    ("folders", "strangers"),
+    [
+        ("train/happy train/sad val/happy val/sad plots", "plots"),
+        ("train/happy train/sad results", "results"),
+        ("train_set/happy train_set/sad test_set/happy test_set/sad", "test_set, train_set"),
+        ("Training/happy Training/sad Test/sad holdout", "holdout"),
+    ],
+)
+def test_folders_of_splits_do_not_become_classes(tmp_path, folders, strangers):
+    fill(tmp_path, folders)
+    assert f"{strangers}: no folder of a split, but " in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        ("happy/S01 happy/S02 sad/S01 sad/S02", ("happy", "sad")),
+        ("car/day1 car/day2 train/day1", ("car", "train")),
+        ("restrained/S01 restrained/S02 happy/S01", ("happy", "restrained")),
+        ("car train", ("car", "train")),
+    ],
+)
+def test_classes_with_folders_of_their_own_stay_classes(tmp_path, folders, classes):
+    fill(tmp_path, folders)
+    assert scan(str(tmp_path)).classes == classes
+
+
+def test_what_lies_in_a_folder_and_is_not_taken_is_told(faces):
+    assert scan(str(faces)).remarks == ()
+    (faces / "angry").mkdir()
+    (faces / "angry" / "a.npy").write_bytes(b"x")
+    (faces / "fear").mkdir()
+    (faces / "Sad").mkdir()
+    for name in ("loose.png", "notes.txt", "Sad/1.png", "sad/raw", "sad/b.NPY", "sad/Thumbs.db"):
+        (faces / name).write_bytes(name.encode())
+    assert scan(str(faces)).remarks == (
+        "1 of 8 images lie in no class folder and are not used (first: loose.png)",
+        "no image in the folders angry, fear",
+        "3 files are no images by their names: .npy 2, no suffix 1",
+        "labels that differ only in capitals are classes of their own: Sad and sad",
+    )
+
+
+def test_a_flat_folder_of_test_images_beside_split_folders_is_told(tmp_path):
+    fill(tmp_path, "train/happy train/sad test")
+    assert scan(str(tmp_path)).remarks == (
+        "1 of 3 images lie in no class folder and are not used (first: test/x.png)",
+    )
 
 
 def test_a_csv_manifest_with_split_and_group(faces):
@@ -234,6 +296,78 @@ def test_kaggles_fer2013_csv(tmp_path):
     assert source.table["given_split"].to_pylist() == ["train", "val", "test"]
     image = decode(source.table["pixels"][1].as_py(), 48, 1)
     assert image.ravel().tolist() == [(1 + j) % 256 for j in range(48 * 48)]
+
+
+@pytest.mark.parametrize("pixels", ["x", "1 x 3", "1 300", "-1 3", "1 2 3 4.5", "1,2"])
+def test_pixels_that_are_no_bytes_are_refused(tmp_path, pixels):
+    (tmp_path / "m.csv").write_text(f"emotion;pixels\n0;0\n1;{pixels}\n")
+    assert "m.csv:3  pixels: not all are integers in 0..255" in refusal(tmp_path / "m.csv")
+
+
+def test_fer2013_csv_may_have_votes_groups_and_boxes_as_a_manifest_has(tmp_path):
+    columns = "emotion,pixels,Usage,votes_angry,votes_happy,group,box_x,box_y,box_w,box_h,person"
+    rows = "0,1 2 3 4,Training,3,1,anna,0,0,1,2,p1\n3,5 6 7 8,PublicTest,,,ben,,,,,p2\n"
+    (tmp_path / "fer2013.csv").write_text(f"{columns}\n{rows}")
+    source = scan(str(tmp_path / "fer2013.csv"))
+    assert source.table["path"].to_pylist() == ["fer2013.csv:2", "fer2013.csv:3"]
+    assert source.table["votes"].to_pylist() == [[3.0, 1.0], None]
+    assert source.table["group"].to_pylist() == ["anna", "ben"]
+    assert source.table["box"].to_pylist() == [[0.0, 0.0, 1.0, 2.0], None]
+    assert source.table["given_split"].to_pylist() == ["train", "val"]
+    assert source.remarks == ("columns that are not read: person",)
+
+
+def test_usage_is_the_split_of_a_manifest_that_has_no_other(faces):
+    rows = "happy/0.png,a,{}\nsad/0.png,b,{}\n"
+    first = "path,label,Usage\n" + rows.format("Training", "PrivateTest")
+    (faces / "m.csv").write_text(first)
+    source = scan(str(faces / "m.csv"))
+    assert source.table["given_split"].to_pylist() == ["train", "test"]
+    assert source.remarks == ()
+    second = "path,label,Usage,split\n" + rows.format("x,train", "x,val")
+    (faces / "m.csv").write_text(second)
+    source = scan(str(faces / "m.csv"))
+    assert source.table["given_split"].to_pylist() == ["train", "val"]
+    assert source.remarks == ("columns that are not read: usage",)
+
+
+@pytest.mark.parametrize(
+    ("column", "meant"), [("Splits", "split"), ("groups", "group"), ("vote_a", "votes_a")]
+)
+def test_a_column_that_is_nearly_one_that_is_read_is_refused(faces, column, meant):
+    (faces / "m.csv").write_text(f"path,label,{column}\nhappy/0.png,a,1\nsad/0.png,b,1\n")
+    told = f"m.csv:1  column {column.lower()!r} is not read; rename it {meant!r}, or take it out"
+    assert told in refusal(faces / "m.csv")
+
+
+def test_columns_that_are_not_read_are_told(faces):
+    columns = ["age_group", "person", "set", *(f"f{i}" for i in range(7))]
+    rows = [f"{path},{'1,' * 9}1\n" for path in ("happy/0.png,a", "sad/0.png,b")]
+    (faces / "m.csv").write_text(f"path,label,{','.join(columns)}\n{''.join(rows)}")
+    assert scan(str(faces / "m.csv")).remarks == (
+        "columns that are not read: age_group, person, set, f0, f1, f2, f3, f4 and 2 more",
+    )
+
+
+def test_a_column_that_stands_twice_is_refused_if_it_is_read(faces):
+    (faces / "m.csv").write_text("path,label,Label,,\nhappy/0.png,a,b,,\nsad/0.png,b,a,,\n")
+    told = "m.csv:1  column 'label' stands there 2 times; take all but one out"
+    assert told in refusal(faces / "m.csv")
+    columns = {"path": ["happy/0.png", "sad/0.png"], "label": [0, 1], "LABEL": [1, 0]}
+    pq.write_table(pa.table(columns), faces / "m.parquet")
+    assert "column 'label' stands there 2 times" in refusal(faces / "m.parquet")
+    (faces / "m.csv").write_text("path,label,x,x,,\nhappy/0.png,a,1,2,,\nsad/0.png,b,1,2,,\n")
+    assert scan(str(faces / "m.csv")).classes == ("a", "b")
+
+
+def test_a_manifest_may_write_paths_as_windows_does(faces):
+    rows = "happy\\0.png,a\nsad\\기쁨.png,b\ngone\\0.png,b\n"
+    (faces / "sad" / "기쁨.png").write_bytes(b"k")
+    (faces / "m.csv").write_text(f"path,label\n{rows}", encoding="utf-8")
+    table = scan(str(faces / "m.csv")).table
+    trouble = dict(zip(table["path"].to_pylist(), table["trouble"].to_pylist(), strict=True))
+    assert trouble.pop("gone\\0.png") == "cannot be read: No such file or directory"
+    assert set(trouble.values()) == {None}
 
 
 def test_toy_is_a_source():
@@ -357,8 +491,12 @@ def bucket(tmp_path, monkeypatch):
 
 def test_a_folder_in_an_object_store_is_the_same_source(faces, bucket):
     (faces / "happy" / "기쁨 100%?.png").write_bytes(b"k")
+    (faces / "loose.png").write_bytes(b"l")
+    (faces / "sad" / "a.npy").write_bytes(b"n")
     local, remote = scan(str(faces)), scan(f"{bucket}/faces?region=eu-north-1")
     assert remote.fingerprint == local.fingerprint
+    assert len(remote.remarks) == 2
+    assert remote.remarks == local.remarks
     assert paths(remote) == paths(local)
     assert remote.table["trouble"].null_count == remote.num_images
     assert remote.table["file"][0].as_py() == f"{bucket}/faces/happy/0.png?region=eu-north-1"
@@ -369,3 +507,9 @@ def test_a_manifest_in_an_object_store_names_its_neighbours(faces, bucket):
     source = scan(f"{bucket}/faces/m%201.csv?region=eu-north-1")
     assert source.table["trouble"].null_count == 2
     assert source.table["file"][0].as_py() == f"{bucket}/faces/happy/0.png?region=eu-north-1"
+
+
+def test_rows_of_fer2013_in_an_object_store_have_their_lines(faces, bucket):
+    (faces / "fer2013.csv").write_text("emotion,pixels\n0,1\n3,2\n")
+    source = scan(f"{bucket}/faces/fer2013.csv?region=eu-north-1")
+    assert paths(source) == ["fer2013.csv:2", "fer2013.csv:3"]

@@ -12,7 +12,14 @@ from raylab.config.trial import SplitConfig
 from raylab.errors import Refused
 from raylab.images.groups import group_names
 from raylab.images.source import scan
-from raylab.images.split import assign, idle_keys, remarks, resolve_strategy, split_fingerprint
+from raylab.images.split import (
+    assign,
+    describe,
+    idle_keys,
+    remarks,
+    resolve_strategy,
+    split_fingerprint,
+)
 
 STRATEGIES = ("stratified", "random", "group")
 CONFLICTS = ("drop", "keep")
@@ -217,8 +224,48 @@ def test_fields_that_a_source_with_splits_overrules_are_named(tmp_path, given_sp
             (tmp_path / side / label / "x.png").write_bytes(f"{side}{label}".encode())
     source = scan(str(tmp_path))
     split = resolve_strategy(SplitConfig(folds=folds), source)
-    assert idle_keys([split], source) == {f"split.{name}" for name in idle}
-    assert idle_keys([split.model_copy(update={"strategy": "stratified"})], source) == set()
+    assert idle_keys(split, source.table) == {f"split.{name}" for name in idle}
+    other = split.model_copy(update={"strategy": "stratified"})
+    assert idle_keys(other, source.table) == set()
+
+
+def with_sides(**nums):
+    """Images of two classes, so many of them on each side that the source names."""
+    sides = [side for side, num in nums.items() for _ in range(num)]
+    return images_of([(f"h{i}", "ab"[i % 2], None, side) for i, side in enumerate(sides)])
+
+
+def test_remarks_tell_what_is_asked_of_sides_that_the_source_names():
+    images = with_sides(train=20, val=20, test=20)
+    asked = SplitConfig(strategy="given", train=0.5, val=0.3, seed=3)
+    assert remarks(images, [asked]) == [
+        "the source names its sides, whatever split.train 0.5, split.val 0.3, split.test 0.2, "
+        "split.seed 3 say; split.strategy: stratified cuts anew"
+    ]
+    for split in (
+        SplitConfig(strategy="given"),
+        SplitConfig(strategy="given", folds=5),
+        SplitConfig(train=0.5),
+    ):
+        assert remarks(images, [split]) == []
+
+
+def test_remarks_tell_where_nothing_is_locked_though_the_source_names_sides():
+    split = SplitConfig(strategy="given", train=0.5, test=0.3)
+    (line,) = remarks(with_sides(train=40), [split])
+    assert line.startswith("the source names no test images and none are cut out: `final`")
+    assert remarks(with_sides(train=40, test=5), [split]) == []
+
+
+def test_a_split_is_described_by_what_was_chosen_and_has_an_effect():
+    images = with_sides(train=20, val=20)
+    assert describe(SplitConfig(strategy="stratified"), images) == "stratified"
+    assert (
+        describe(SplitConfig(strategy="random", train=0.7), images) == "random, train 0.7, val 0.2"
+    )
+    assert describe(SplitConfig(folds=5, fold=2), images) == "auto, folds 5, fold 2"
+    chosen = {"train": 0.7, "conflicts": "keep"}
+    assert describe(SplitConfig(strategy="given", **chosen), images) == "given, conflicts keep"
 
 
 @pytest.mark.parametrize("strategy", ["given", "group"])

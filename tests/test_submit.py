@@ -7,15 +7,18 @@ import signal
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from aiohttp import ClientError
 from one_head import ROOT, Head, ray_head
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobType
 
 from raylab.config.sweep import SweepConfig
+from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish, Refused
 from raylab.remote.fetch import BrokenParcel, Parcel, pack
 from raylab.remote.reach import out_of_reach
@@ -23,12 +26,14 @@ from raylab.remote.submit import (
     Job,
     Skipping,
     exit_code,
+    fetch,
     head_results,
     refuse_other_results,
     submit_sweep,
     token_header,
 )
 from raylab.results.directory import ResultsDirectory
+from raylab.results.record import Record, Status, record_from
 from raylab.storage import Folder
 
 
@@ -36,6 +41,13 @@ def packed(folder: Path) -> str:
     out = io.StringIO()
     pack(str(folder), out)
     return out.getvalue()
+
+
+def record_of(seed: int, status: Status) -> Record:
+    config, started_at = TrialConfig(seed=seed), f"2026-01-01T00:00:{seed:02d}"
+    return record_from(
+        config, "data", "split", [], status, num_val=100, started_at=started_at, git_sha=None
+    )
 
 
 def ended(status: JobStatus, code: int | None) -> JobDetails:
@@ -98,7 +110,9 @@ class Cluster:
     def list_jobs(self) -> list[JobDetails]:
         return self.jobs
 
-    def submit_job(self, entrypoint: str, metadata: dict[str, str], **given: object) -> str:
+    def submit_job(
+        self, entrypoint: str, metadata: dict[str, str] | None = None, **given: object
+    ) -> str:
         job = JobDetails(
             type=JobType.SUBMISSION,
             submission_id=f"job{len(self.jobs)}",
@@ -126,6 +140,9 @@ def test_a_job_is_found_again_from_another_network(
             submit_sweep(sweep, place, "http://head:8265", tell=told.append)
     assert len(cluster.jobs) == 1
     assert "job job0 runs already; following it\n" in told
+    with pytest.raises(KeyboardInterrupt):
+        submit_sweep(sweep, place, "http://head:8265", ["--fresh", "--quiet"], tell=told.append)
+    assert "job job0 runs already; following it, which began with no options\n" in told
 
 
 def test_a_parcel_arrives_as_it_was_sent_however_the_log_is_cut(tmp_path: Path) -> None:
@@ -138,9 +155,78 @@ def test_a_parcel_arrives_as_it_was_sent_however_the_log_is_cut(tmp_path: Path) 
     for start in range(0, len(text), 7001):
         parcel.hear(text[start : start + 7001])
     got = Folder(tmp_path / "got")
-    assert parcel.unpack(got) == 2
+    assert parcel.unpack(got) == {"leaderboard.parquet", "records/기쁨.json"}
     assert got.names() == ["leaderboard.parquet", "records/기쁨.json"]
     assert got.read_bytes("leaderboard.parquet") == sent.read_bytes("leaderboard.parquet")
+
+
+class Broken:
+    """A client whose every connection gives the log's next lines, if any, and breaks off."""
+
+    def __init__(self, *num_lines: int) -> None:
+        self.num_lines = iter(num_lines)
+
+    async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+        for line in range(next(self.num_lines)):
+            yield f"{line}\n"
+        raise ClientError("broke off")
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What was waited, in no time."""
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    return waited
+
+
+def test_a_log_is_followed_as_long_as_it_goes_on(pauses: list[float]) -> None:
+    heard: list[str] = []
+    client: Any = Broken(*range(1, 31), *[30] * 7)  # a line an hour, then none
+    with pytest.raises(ClientError):
+        Job(client, "x").follow(heard.append)
+    assert heard == [f"{line}\n" for line in range(30)]
+    assert pauses[30:] == [2, 4, 8, 16, 32, 60]
+
+
+def test_a_cluster_that_answers_is_never_given_up(pauses: list[float]) -> None:
+    class Quiet(Broken):
+        """It says nothing, and its connection ends now and then."""
+
+        async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+            for _ in range(next(self.num_lines)):
+                yield ""
+
+        def get_job_info(self, job_id: str) -> JobDetails:
+            return ended(JobStatus.RUNNING if len(pauses) < 20 else JobStatus.SUCCEEDED, 0)
+
+    client: Any = Quiet(*[0] * 21)
+    assert Job(client, "x").follow(print).status == JobStatus.SUCCEEDED
+
+
+def test_what_went_into_a_segment_since_does_not_stay_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raylab.results.journal.SEGMENT_RECORDS", 5)
+    head, copy = ResultsDirectory(tmp_path / "head"), ResultsDirectory(tmp_path / "copy")
+
+    def follow(job: Job, hear: Callable[[str], object]) -> None:
+        hear(packed(tmp_path / "head"))
+
+    monkeypatch.setattr(Job, "follow", follow)
+    for seed in range(3):
+        head.add(record_of(seed, "failed"))
+    cluster: Any = Cluster()
+    fetch(cluster, "~/there", copy)
+    extended = record_of(9, "complete")
+    copy.add(extended)  # of this machine's own
+    for seed in range(6):
+        head.add(record_of(seed, "complete"))
+    fetch(cluster, "~/there", copy)
+    kept = {record.trial_id: record for record in ResultsDirectory(copy.folder).each_record()}
+    assert kept.pop(extended.trial_id) == extended
+    assert kept == {record.trial_id: record for record in head.each_record()}
+    assert len(copy.folder.names("records/")) == 3
 
 
 def test_a_damaged_parcel_writes_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from small_data import small_data
@@ -89,6 +91,15 @@ def test_votes_that_make_no_sense_are_refused_with_their_line(
     assert said in refusal(faces, HEADER + rows)
 
 
+def test_gaps_in_columns_of_floats_are_no_votes(faces: Path) -> None:
+    nan = float("nan")
+    votes = {"votes_happy": [3.0, nan, nan], "votes_sad": [nan, 2.0, nan]}
+    paths = {"path": ["0.png", "1.png", "2.png"], "label": ["happy", "sad", "sad"]}
+    pq.write_table(pa.table(paths | votes), faces / "gaps.parquet")
+    source = scan(str(faces / "gaps.parquet"))
+    assert source.table["votes"].to_pylist() == [[3.0, 0.0], [0.0, 2.0], None]
+
+
 def test_votes_are_part_of_the_datas_fingerprint_and_their_absence_is_not(faces: Path) -> None:
     rows = "0.png,happy,{},1\n1.png,sad,0,1\n"
     prints = {manifest(faces, HEADER + rows.format(n)).fingerprint for n in (1, 2)}
@@ -108,10 +119,12 @@ def test_shares_add_up_and_whoever_was_not_voted_on_is_sure(faces: Path) -> None
 
 
 def test_soft_labels_of_a_source_without_votes_are_refused(faces: Path) -> None:
-    sweep = SweepConfig(name="x", data="x", trial={"soft_labels": True})
+    trial = {"soft_labels": True, "split": {"train": 0.5}}
+    sweep = SweepConfig(name="x", data="x", trial=trial)
     with pytest.raises(Refused, match="has no votes"):
         next(Plan(sweep, scan("toy:num=100")).configs())
-    voted = manifest(faces, HEADER + "0.png,happy,3,1\n1.png,sad,,\n")
+    rows = "".join(f"{i}.png,{('happy', 'sad')[i % 2]},3,1\n" for i in range(12))
+    voted = manifest(faces, HEADER + rows)
     assert next(Plan(sweep, voted).configs()).soft_labels
 
 

@@ -10,6 +10,7 @@ import torch
 
 from raylab.config.files import digest_of, path_of
 from raylab.config.grid import read_grid
+from raylab.config.sweep import SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
 from raylab.images.decode import decode
@@ -33,6 +34,17 @@ def save(path: Path, weights: dict[str, torch.Tensor]) -> str:
 def cnn(seed: int = 0, **fields: object) -> torch.nn.Module:
     torch.manual_seed(seed)
     return build_model(TrialConfig.model_validate({"model": "cnn"} | fields), 3)
+
+
+def test_a_classifier_that_begins_at_zero_has_to_learn(tmp_path: Path) -> None:
+    five = build_model(TrialConfig(model="cnn"), 5).state_dict()
+    path = save(tmp_path / "w.safetensors", five)
+    for layers in (["layer4"], ["layer4", "fc.bias"]):
+        with pytest.raises(ValueError, match=r"leaves out the classifier \(fc\), which begins"):
+            cnn(pretrained=path, train_layers=layers)  # of three classes
+    for layers in ("head", ["layer4", "fc"]):
+        cnn(pretrained=path, train_layers=layers)
+    cnn(pretrained=save(tmp_path / "same.safetensors", cnn().state_dict()), train_layers=["layer4"])
 
 
 def test_the_weights_of_a_package_are_in_the_model() -> None:
@@ -120,9 +132,13 @@ def test_a_file_that_is_no_state_dict_says_so(tmp_path: Path) -> None:
         cnn(pretrained=str(tmp_path / "w.pt"))
 
 
-def plan(folder: Path, trial: str) -> Plan:
+def sweep(folder: Path, trial: str) -> SweepConfig:
     (folder / "grid.yaml").write_text(f"data: toy\ntrial: {{model: cnn, {trial}}}\n")
-    return Plan(read_grid(folder / "grid.yaml"), scan("toy:num=100"))
+    return read_grid(folder / "grid.yaml")
+
+
+def plan(folder: Path, trial: str) -> Plan:
+    return Plan(sweep(folder, trial), scan("toy:num=100"))
 
 
 def test_other_content_at_the_same_path_is_another_trial(tmp_path: Path) -> None:
@@ -159,10 +175,10 @@ def test_a_digest_that_is_asked_for_must_be_there(tmp_path: Path) -> None:
 
 def test_a_file_that_vanished_since_the_grid_was_read_is_refused(tmp_path: Path) -> None:
     path = Path(save(tmp_path / "w.safetensors", cnn(0).state_dict()))
-    planned = plan(tmp_path, "pretrained: w.safetensors")
+    wanted = sweep(tmp_path, "pretrained: w.safetensors")
     path.unlink()
     with pytest.raises(Refused, match="does not exist"):
-        list(planned.configs())
+        Plan(wanted, scan("toy:num=100"))
 
 
 def test_an_axis_of_files_is_meant_from_the_grid(tmp_path: Path) -> None:

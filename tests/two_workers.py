@@ -3,17 +3,17 @@
 import json
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from small_data import small_data
-from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
+from torch import distributed, nn
 
 from raylab.config.trial import TrialConfig
 from raylab.training.loop import train
-from raylab.training.worker import Collective
+from raylab.training.worker import Collective, data_parallel
 
 
 def sum_counts(counts):
@@ -31,6 +31,16 @@ def answer(config, data, collective):
     }
 
 
+def running_mean(collective):
+    """What BatchNorm remembers of three batches whose every value is the worker's rank."""
+    norm = nn.BatchNorm1d(1)
+    model = collective.wrap(norm)
+    for _ in range(3):
+        model(torch.full((4, 1), float(collective.rank))).sum().backward()
+    collective.average_buffers(norm)
+    return float(norm.running_mean)
+
+
 def main(rank, world, store, out, configs):
     torch.set_num_threads(1)
     distributed.init_process_group(
@@ -40,8 +50,10 @@ def main(rank, world, store, out, configs):
     own = replace(
         data, train_rows=data.train_rows[rank::world], val_rows=data.val_rows[rank::world]
     )
-    collective = Collective(rank, world, sum_counts, DistributedDataParallel)
+    wrap = partial(data_parallel, device=torch.device("cpu"))
+    collective = Collective(rank, world, sum_counts, wrap)
     answers = [answer(TrialConfig(**c), own, collective) for c in json.loads(configs)]
+    answers.append(running_mean(collective))
     Path(out).write_text(json.dumps(answers))
     distributed.destroy_process_group()
 

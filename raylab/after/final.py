@@ -202,8 +202,10 @@ def job_for(family: Family, images: Images, results: ResultsDirectory) -> Job:
     sides = sides_of(record, images, UNREAD)
     test = np.flatnonzero(sides == "test")
     if not len(test):
-        text = "its split locks no test images; set split.test > 0, or name them in the source"
-        refuse(f"trial {record.trial_id}", text)
+        remedy = "set split.test > 0"
+        if config.split.strategy == "given":
+            remedy = "name some in the source, or set split.strategy: stratified"
+        refuse(f"trial {record.trial_id}", f"its split locks no test images; {remedy}")
     train = np.flatnonzero((sides == "train") | (sides == "val"))
     try:
         if config.drop_suspects:

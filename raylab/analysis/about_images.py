@@ -3,10 +3,12 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from raylab.analysis.evidence import Evidence
 from raylab.analysis.finding import Finding, Severity, points
 from raylab.analysis.labels import LabelQuality
+from raylab.analysis.outofsample import OutOfSample
 from raylab.analysis.separability import ConfusedPair, confused_pairs
 
 CONFUSED = 0.1
@@ -57,13 +59,26 @@ def _pair(
         "num_images": pair.num_images,
     }
     if quality is not None and evidence.opinion is not None:
-        names = evidence.opinion.classes
-        a, b = names.index(pair.first), names.index(pair.second)
-        swapped = float(max(quality.fit.matrix[a, b], quality.fit.matrix[b, a]))
+        swapped = _swapped(pair, evidence.opinion, quality)
         numbers["swapped_labels"] = swapped
-        if quality.is_clear and swapped >= CONFUSED / 2:
-            sentence += f" Up to {points(swapped)} of these points are in the labels themselves."
+        if quality.is_clear and max(swapped) >= CONFUSED / 2:
+            sentence += (
+                f" Up to {points(swapped[0])} and {points(swapped[1])} of these points are in the "
+                "labels themselves."
+            )
     return Finding("classes", sentence, numbers, "warning", "medium")
+
+
+def _swapped(pair: ConfusedPair, seen: OutOfSample, quality: LabelQuality) -> list[float]:
+    """Of the images labelled `first` the share that shows `second`, and the other way; no more
+    than is confused.
+    """
+    a, b = seen.classes.index(pair.first), seen.classes.index(pair.second)
+    true, labels = quality.fit.true, seen.labels
+    return [
+        min(float(true[labels == a, b].mean()), pair.first_as_second),
+        min(float(true[labels == b, a].mean()), pair.second_as_first),
+    ]
 
 
 def image_findings(evidence: Evidence) -> list[Finding]:
@@ -81,16 +96,26 @@ def image_findings(evidence: Evidence) -> list[Finding]:
         f"{wrong.sum():,} of {judged.sum():,} validation images ({points(share)} %) are wrong in "
         f"at least 9 of 10 trials; on {sure.sum():,} of them the trials agree on another class."
     )
-    if len(evidence.by_family) >= MIN_CONFIGS:
-        sentence += f" None of the {len(evidence.by_family)} configs reaches these."
+    right = [_num_right(config, seen.image_ids[wrong]) for config in evidence.by_family]
+    if len(right) >= MIN_CONFIGS and not any(right):
+        sentence += f" None of the {len(right)} configs reaches these."
+    elif len(right) >= MIN_CONFIGS:
+        sentence += f" One of the {len(right)} configs is right on {max(right):,} of these."
     numbers = {
         "num_images": int(judged.sum()),
         "num_nearly_always_wrong": int(wrong.sum()),
         "num_agreed_on_another": int(sure.sum()),
+        "num_right_by_one_config": max(right, default=0),
         "image_ids": list(seen.image_ids[wrong][np.argsort(-seen.probs[wrong].max(axis=1))][:20]),
     }
     severity: Severity = "warning" if share > 0.02 else "note"
     return [Finding("images", sentence, numbers, severity, "high")]
+
+
+def _num_right(config: OutOfSample, image_ids: npt.NDArray[np.str_]) -> int:
+    """On how many of these images the config's trials are right together."""
+    rows = np.isin(config.image_ids, image_ids)
+    return int((config.probs[rows].argmax(axis=1) == config.labels[rows]).sum())
 
 
 def leak_findings(evidence: Evidence) -> list[Finding]:

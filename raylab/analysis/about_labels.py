@@ -4,7 +4,7 @@ import numpy as np
 
 from raylab.analysis.evidence import Evidence
 from raylab.analysis.finding import Finding, points, span
-from raylab.analysis.labels import CLEAR_NOISE, LabelQuality
+from raylab.analysis.labels import CLEAR_NOISE, MAX_CLASSES, LabelQuality
 from raylab.analysis.outofsample import OutOfSample
 
 SWAPPED = 0.1
@@ -19,12 +19,18 @@ def label_findings(evidence: Evidence, seen: OutOfSample, quality: LabelQuality)
     ]
 
 
-def too_little_to_judge(num_images: int) -> Finding:
-    """What is said when labels cannot be judged."""
+def not_judged(seen: OutOfSample | None) -> Finding:
+    """What is said when labels cannot be judged; seen: None without predictions."""
+    num_images = 0 if seen is None else len(seen.labels)
     text = (
         f"Label quality cannot be judged from {num_images:,} validation images with predictions "
         "(100 are needed, 5 of each class); split.folds: 5 would give every image one."
     )
+    if seen is not None and len(seen.classes) > MAX_CLASSES:
+        text = (
+            f"Label quality is not judged: {len(seen.classes)} classes are too many to weigh each "
+            f"against each (at most {MAX_CLASSES})."
+        )
     return Finding("labels", text, {"num_images": num_images}, "note", "low")
 
 
@@ -40,6 +46,11 @@ def _ceiling(evidence: Evidence, seen: OutOfSample, quality: LabelQuality) -> Fi
             f"class alone; cleanlab, which also counts the models' own confident mistakes, says "
             f"{points(quality.cleanlab_rate)} %. {_how_to_tell(evidence)}"
         )
+        if quality.num_suspects:
+            sentence += (
+                f" What the models dispute ({quality.num_suspects:,} in suspects.parquet) may be "
+                "hard images with the right label: look before dropping any."
+            )
         return Finding("labels", sentence, _numbers(seen, quality, best), "note", "low")
     sentence = (
         f"About {points(quality.rate)} % of the labels are wrong "

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from raylab.analysis.axes import REPEATS
-from raylab.analysis.curves import MIN_EPOCHS, extrapolate, last_trend
+from raylab.analysis.curves import MIN_EPOCHS, Trend, extrapolate, last_trend
 from raylab.analysis.evidence import Evidence
 from raylab.analysis.finding import Finding, Severity, points, signed, span
 from raylab.analysis.generations import is_population
-from raylab.analysis.seeds import seed_spread
+from raylab.analysis.seeds import SeedSpread, seed_spread
 from raylab.analysis.verdicts import Verdict, without_copies
 from raylab.results.record import CONFIG_COLUMNS
 
@@ -92,10 +92,11 @@ def curve_findings(evidence: Evidence) -> list[Finding]:
     if num < MIN_EPOCHS:
         text = f"{num} epochs are too few to say what more would bring ({MIN_EPOCHS} are needed)."
         return [Finding("curve", text, {"num_epochs": num}, "note", "low")]
+    trend = last_trend(accuracies)
+    if trend.is_falling:
+        return [_falls(evidence, trend, num)]
     more = max(1, num // 2)
-    trend, ahead = last_trend(accuracies), extrapolate(accuracies, more)
-    complete = evidence.complete
-    at_end = int((complete["best_epoch"] == complete["num_epochs"]).sum())
+    ahead = extrapolate(accuracies, more)
     is_worth_it = ahead.low > WORTH_MORE_EPOCHS
     if trend.is_rising:
         climbs = "still climbs"
@@ -104,9 +105,7 @@ def curve_findings(evidence: Evidence) -> list[Finding]:
     else:
         climbs = "no longer climbs beyond its noise"
     sentence = (
-        f"After {num} epochs the best config {climbs} ({signed(trend.slope, 2)} points per epoch "
-        f"{span(trend.low, trend.high, 2)}); {at_end} of {len(complete)} trials were best in "
-        f"their last epoch. {more} more epochs: {signed(ahead.gain)} "
+        f"{_ended(evidence, trend, num, climbs)} {more} more epochs: {signed(ahead.gain)} "
         f"{span(ahead.low, ahead.high)} points if the curve goes on as it went."
     )
     if evidence.best_family.iloc[0].get("lr_schedule") == "cosine":
@@ -114,18 +113,44 @@ def curve_findings(evidence: Evidence) -> list[Finding]:
             " (Its learning rate ends at 0, which flattens every curve: a longer run stretches the "
             "schedule and may gain more.)"
         )
-    numbers = {
-        "num_epochs": num,
-        "slope_per_epoch": [trend.slope, trend.low, trend.high],
+    numbers = _ending(evidence, trend, num) | {
         "more_epochs": more,
         "gain": [ahead.gain, ahead.low, ahead.high],
         "limit": ahead.limit,
         "form": ahead.form,
-        "num_best_at_last_epoch": at_end,
-        "num_trials": len(complete),
     }
     severity: Severity = "warning" if is_worth_it else "note"
     return [Finding("curve", sentence, numbers, severity, "medium")]
+
+
+def _falls(evidence: Evidence, trend: Trend, num_epochs: int) -> Finding:
+    """No extrapolation: its forms climb or stay, and would promise 0 without a doubt."""
+    sentence = (
+        f"{_ended(evidence, trend, num_epochs, 'falls')} Its best lies behind it: fewer epochs, or "
+        "patience, would reach that too."
+    )
+    return Finding("curve", sentence, _ending(evidence, trend, num_epochs), "note", "medium")
+
+
+def _ended(evidence: Evidence, trend: Trend, num_epochs: int, does: str) -> str:
+    return (
+        f"After {num_epochs} epochs the best config {does} ({signed(trend.slope, 2)} points per "
+        f"epoch {span(trend.low, trend.high, 2)}); {_num_best_at_end(evidence)} of "
+        f"{len(evidence.complete)} trials were best in their last epoch."
+    )
+
+
+def _ending(evidence: Evidence, trend: Trend, num_epochs: int) -> dict[str, Any]:
+    return {
+        "num_epochs": num_epochs,
+        "slope_per_epoch": [trend.slope, trend.low, trend.high],
+        "num_best_at_last_epoch": _num_best_at_end(evidence),
+        "num_trials": len(evidence.complete),
+    }
+
+
+def _num_best_at_end(evidence: Evidence) -> int:
+    return int((evidence.complete["best_epoch"] == evidence.complete["num_epochs"]).sum())
 
 
 def seed_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Finding]:
@@ -149,7 +174,9 @@ def seed_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Findi
         return [_without_repeats(evidence, families)]
     typical = int(families["num_trials"].median())
     within = spread.of_difference(typical)
-    close = int((families["mean"] > families["mean"].max() - within).sum()) - 1
+    close = int((families["mean"] >= families["mean"].max() - within).sum()) - 1
+    if spread.sd == 0:
+        return [_agreeing_seeds(spread, close, len(families))]
     sentence = (
         f"The seed alone moves the accuracy by ±{points(spread.sd, 2)} points (standard deviation "
         f"{span(spread.low, spread.high, 2)}, {spread.num_configs} configs): with {typical} trials "
@@ -167,6 +194,22 @@ def seed_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Findi
     }
     severity: Severity = "warning" if close else "note"
     return [Finding("seeds", sentence, numbers, severity, "high")]
+
+
+def _agreeing_seeds(spread: SeedSpread, num_equal: int, num_configs: int) -> Finding:
+    """Few validation images, or models that are right on all: the seeds' luck does not show."""
+    sentence = (
+        f"Each config's seeds agree to the last image ({spread.num_configs} configs): how far the "
+        f"seed moves the accuracy does not show on these validation images. {num_equal} of "
+        f"{num_configs - 1} other configs score the same as the best."
+    )
+    numbers = {
+        "sd": spread.sd,
+        "df": spread.df,
+        "num_close_to_best": num_equal,
+        "num_configs": num_configs,
+    }
+    return Finding("seeds", sentence, numbers, "note", "high")
 
 
 def _without_repeats(evidence: Evidence, families: pd.DataFrame) -> Finding:

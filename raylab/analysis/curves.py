@@ -48,6 +48,11 @@ class Trend:
         """Whether the curve still climbs beyond its noise."""
         return self.low > 0
 
+    @property
+    def is_falling(self) -> bool:
+        """Whether the curve falls beyond its noise."""
+        return self.high < 0
+
 
 def last_trend(accuracies: Array) -> Trend:
     """accuracies: (T,) per epoch; T at least MIN_EPOCHS."""

@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from raylab.analysis.about_axes import axis_findings, verdicts_of
 from raylab.analysis.about_images import class_findings, image_findings, leak_findings
-from raylab.analysis.about_labels import label_findings, too_little_to_judge
+from raylab.analysis.about_labels import label_findings, not_judged
 from raylab.analysis.about_levers import lever_findings, lever_gains
 from raylab.analysis.about_training import curve_findings, fit_findings, seed_findings
 from raylab.analysis.evidence import Evidence, gather
 from raylab.analysis.finding import Finding
-from raylab.analysis.labels import LabelQuality, enough_images, estimate_quality, suspects
+from raylab.analysis.labels import LabelQuality, can_be_judged, estimate_quality, suspects
 from raylab.analysis.levers import Gain
 from raylab.analysis.next_grid import NextGrid, Wish, next_grid
 from raylab.analysis.verdicts import Verdict
@@ -40,12 +40,12 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     """Everything that these results say; pure."""
     seen = evidence.opinion
     quality, table = None, None
-    if seen is not None and enough_images(seen):
+    if seen is not None and can_be_judged(seen):
         quality = estimate_quality(seen)
         table = suspects(seen, quality, evidence.images)
         about_labels = label_findings(evidence, seen, quality)
     else:
-        about_labels = [too_little_to_judge(0 if seen is None else len(seen.labels))]
+        about_labels = [not_judged(seen)]
     verdicts, pulled = verdicts_of(evidence), lever_gains(evidence)
     findings = [
         *_other_data(evidence),

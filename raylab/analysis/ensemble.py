@@ -44,8 +44,8 @@ class Ensemble:
     accuracy: float
     single_accuracy: float
     low: float
-    """Of the gain, 95 %: as far as one ensemble and one trial scatter on so many images. The mean
-    over folds and cuts scatters less from image to image, but its trials change with the images.
+    """Of the gain, 95 %: as far as one cut's gain scatters over so many images, and from cut to
+    cut, since which trials are chosen changes with the images.
     """
     high: float
 
@@ -65,13 +65,12 @@ def best_ensemble(trials: Sequence[TrialPredictions], max_models: int) -> Ensemb
     probs = np.stack([trial.probs for trial in trials])  # (M, N, K)
     of_label = probs[:, np.arange(len(first.labels)), first.labels].astype(np.float64)
     correct = np.stack([trial.correct for trial in trials])
-    accuracy, single_accuracy = _nested(probs, of_label, correct, first.labels, max_models)
+    together, alone = _nested(probs, of_label, correct, first.labels, max_models)
     weights = _weights(of_label, correct, max_models)
     order = [int(m) for m in np.argsort(-weights, kind="stable") if weights[m] > 0]
-    single = correct[correct.mean(axis=1).argmax()]
-    differences = _is_right(weights, probs, first.labels).astype(np.float64) - single
-    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
-    gain, half = accuracy - single_accuracy, float(norm.isf(0.025)) * error
+    accuracy, single_accuracy = float(together.mean()), float(alone.mean())
+    gain = accuracy - single_accuracy
+    half = float(norm.isf(0.025)) * _standard_error(together.astype(np.float64) - alone)
     return Ensemble(
         trial_ids=tuple(trials[m].trial_id for m in order),
         weights=tuple(float(weights[m]) for m in order),
@@ -84,26 +83,36 @@ def best_ensemble(trials: Sequence[TrialPredictions], max_models: int) -> Ensemb
     )
 
 
+def _standard_error(differences: npt.NDArray[np.float64]) -> float:
+    """Of the mean of (cuts, N) differences.
+
+    As if one image more differed: on few images, that none does is luck.
+    """
+    num_images = differences.shape[1]
+    of_images = (differences.var() + 1 / num_images) / num_images
+    return math.sqrt(of_images + differences.mean(axis=1).var(ddof=1))
+
+
 def _nested(
     probs: npt.NDArray[np.float32],
     of_label: npt.NDArray[np.float64],
     correct: npt.NDArray[np.bool_],
     labels: npt.NDArray[np.int64],
     max_models: int,
-) -> tuple[float, float]:
-    """How often the ensemble, and the single trial, chosen without an image's fold are right on
-    the image.
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """(NUM_REPEATS, N) whether the ensemble, and the single trial, chosen without an image's fold
+    are right on the image.
     """
     rng = np.random.default_rng(0)  # the same results read the same twice
-    together = single = 0
-    for _ in range(NUM_REPEATS):
+    together = np.empty((NUM_REPEATS, len(labels)), dtype=np.bool_)
+    alone = np.empty_like(together)
+    for cut in range(NUM_REPEATS):
         fold = rng.permutation(len(labels)) % NUM_FOLDS
         for held in (fold == k for k in range(NUM_FOLDS)):
             weights = _weights(of_label[:, ~held], correct[:, ~held], max_models)
-            together += int(_is_right(weights, probs[:, held], labels[held]).sum())
-            single += int(correct[correct[:, ~held].mean(axis=1).argmax(), held].sum())
-    total = NUM_REPEATS * len(labels)
-    return together / total, single / total
+            together[cut, held] = _is_right(weights, probs[:, held], labels[held])
+            alone[cut, held] = correct[correct[:, ~held].mean(axis=1).argmax(), held]
+    return together, alone
 
 
 def _is_right(

@@ -17,8 +17,10 @@ from raylab.analysis.noise import Array, NoiseFit, bootstrap_rates, fit_noise, w
 from raylab.analysis.outofsample import OutOfSample
 
 CLEAR_NOISE = 0.01
+MAX_CLASSES = 30  # a matrix over 2K² parameters: 5 s here, half an hour and 12 GiB at 100 classes
 MIN_IMAGES = 100
 MIN_IMAGES_PER_CLASS = 5
+SUSPICIOUS = 0.5
 SURE = 0.9  # a model that is hardly ever this sure cannot tell its doubt from label noise
 MEDIUM_SURE_FRAC, HIGH_SURE_FRAC = 0.2, 0.5
 
@@ -52,7 +54,9 @@ class LabelQuality:
     sure_frac: float
     """Share of the images whose true class the model knows with a probability above 0.9."""
     suspicion: Array
-    """(N,) P(the given label is wrong)."""
+    """(N,) P(the given label is wrong) under the best fit: unless `is_clear`, an image that the
+    models dispute may as well be a hard one.
+    """
     label_quality: Array
     """(N,) cleanlab's self-confidence score on the calibrated probabilities, 0..1."""
 
@@ -67,6 +71,11 @@ class LabelQuality:
         return self.rate_low > CLEAR_NOISE
 
     @property
+    def num_suspects(self) -> int:
+        """Images that `suspects` lists."""
+        return int((self.suspicion > SUSPICIOUS).sum())
+
+    @property
     def confidence(self) -> Confidence:
         """How far the model's doubt and the labels' noise could be told apart."""
         if self.sure_frac < MEDIUM_SURE_FRAC:
@@ -74,14 +83,16 @@ class LabelQuality:
         return "high" if self.sure_frac >= HIGH_SURE_FRAC else "medium"
 
 
-def enough_images(seen: OutOfSample) -> bool:
-    """Whether every class has the few images that an estimate needs."""
+def can_be_judged(seen: OutOfSample) -> bool:
+    """Whether every class has the few images that an estimate needs, and classes are few."""
+    if len(seen.classes) > MAX_CLASSES:
+        return False
     counts = np.bincount(seen.labels, minlength=len(seen.classes))
     return len(seen.labels) >= MIN_IMAGES and int(counts.min()) >= MIN_IMAGES_PER_CLASS
 
 
 def estimate_quality(seen: OutOfSample) -> LabelQuality:
-    """Noise, ceiling and suspects; needs `enough_images`."""
+    """Noise, ceiling and suspects; needs `can_be_judged`."""
     probs, labels = seen.probs, seen.labels
     fit = fit_noise(probs, labels)
     num_classes = probs.shape[1]
@@ -151,7 +162,7 @@ def suspects(seen: OutOfSample, quality: LabelQuality, images: pd.DataFrame) -> 
             "wrong_frac": seen.wrong_frac,
         }
     )
-    table = table[table["wrong_probability"] > 0.5].merge(
+    table = table[table["wrong_probability"] > SUSPICIOUS].merge(
         images[["image_id", "path"]], on="image_id", how="left"
     )
     table.insert(1, "path", table.pop("path"))

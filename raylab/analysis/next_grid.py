@@ -120,7 +120,7 @@ def _asks_more(new: SweepConfig, old: SweepConfig, dead: Mapping[str, Any]) -> b
 
 def _essence(config: TrialConfig, dead: Mapping[str, Any]) -> TrialConfig:
     """The config without what it does not read."""
-    idle = [key for key, (field, value) in SERVES.items() if getattr(config, field) != value]
+    idle = [k for k, need in SERVES.items() if not need.is_met(getattr(config, need.field))]
     return config.model_copy(update={**dict.fromkeys(idle), **dead})
 
 
@@ -173,8 +173,8 @@ class _Draft:
     def _tidy(self) -> None:
         """Takes out what a step has left without effect."""
         sweep, _ = _read(self.grid)
-        for key, (field, value) in SERVES.items():
-            if value not in values_of(sweep, field):
+        for key, need in SERVES.items():
+            if not any(map(need.is_met, values_of(sweep, need.field))):
                 self.trial.pop(key, None)
                 self.axes.pop(key, None)
         if not self.asked():

@@ -64,7 +64,7 @@ def shown_progress() -> tuple[Callable[[str, int, int], None], Callable[[], None
 
 
 def audit_text(summary: dict[str, Any]) -> str:
-    """The summary as a table for people: what, how many, more about it."""
+    """The summary as a table for people: what, how many, more about it; and the remarks."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -77,7 +77,8 @@ def audit_text(summary: dict[str, Any]) -> str:
         table.add_row(*(Text(cell) for cell in row))
     sink = io.StringIO()
     Console(file=sink, width=10_000, color_system=None, legacy_windows=False).print(table)
-    return "\n".join(line.rstrip() for line in sink.getvalue().splitlines() if line.strip())
+    lines = [line.rstrip() for line in sink.getvalue().splitlines() if line.strip()]
+    return "\n".join([*lines, *summary["remarks"]])
 
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -92,6 +93,7 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     sizes = summary["sizes"]
     named = _listed(sizes["common"])
     left = sizes["num"] - len(sizes["common"])
+    recoded = "a sweep takes them for different images" if summary["recoded"] else ""
     reasons = list(summary["reasons"].items())[:MAX_REASONS]
     rows = [
         row("images", "images", _listed(summary["classes"])),
@@ -102,11 +104,13 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
         row("unreadable", "unreadable", "; ".join(f"{n:,} {why}" for why, n in reasons)),
         row("blank", "blank"),
         copies("duplicates", "duplicates"),
+        row("  saved in other bytes", "recoded", recoded),
         copies("  with conflicting labels", "conflicting"),
         copies("  across given splits", "leaking"),
         copies("near-duplicates", "near_duplicates", " of one picture"),
         copies("  with conflicting labels", "near_conflicting"),
         copies("  across given splits", "near_leaking"),
+        copies("groups across given splits", "group_leaking"),
     ]
     if summary["group_pattern"]:
         offer = f"split.group_pattern: '{summary['group_pattern']}'"

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -41,12 +42,30 @@ _COMMON = {
     "pretrained": "which says with whose weights a member goes on",
     "epochs": "which says how long a generation is",
 }
+
+
+@dataclass(frozen=True)
+class Need:
+    """What another field must be: this value, or with None any file."""
+
+    field: str
+    value: str | None
+
+    def is_met(self, given: Any) -> bool:
+        """Whether the field, given so, is what it must be."""
+        return bool(given) if self.value is None else given == self.value
+
+    def __str__(self) -> str:
+        return f"{self.field} is {self.value or 'given'}"
+
+
 SERVES = {
-    "focal_gamma": ("loss", "focal"),
-    "gce_q": ("loss", "gce"),
-    "effective_beta": ("class_weights", "effective"),
+    "focal_gamma": Need("loss", "focal"),
+    "gce_q": Need("loss", "gce"),
+    "effective_beta": Need("class_weights", "effective"),
+    "teacher_weight": Need("teacher", None),
 }
-"""Fields that are read only where another one has this value."""
+"""Fields that are read only where another one is what it must be."""
 
 
 def contradictions(sweep: SweepConfig, findings: Findings, *, is_resolved: bool = False) -> None:
@@ -57,6 +76,7 @@ def contradictions(sweep: SweepConfig, findings: Findings, *, is_resolved: bool 
     _overruled_options(sweep, findings)
     if not is_resolved:
         _idle_fields(sweep, findings)
+        _levers_alike(sweep, findings)
     _levers(sweep, findings)
     _search(sweep, findings)
     if sweep.search.kind == "pbt":
@@ -106,6 +126,21 @@ def _levers(sweep: SweepConfig, findings: Findings) -> None:
                 findings.add(("levers", index), "changes nothing: the trial has it already")
 
 
+def _levers_alike(sweep: SweepConfig, findings: Findings) -> None:
+    """Levers that make the same trial, in other words maybe: it would run once only."""
+    base = sweep.model_copy(update={"axes": {}, "zip": ()})
+    moved = {root(key) for key, _ in _axis_places(sweep)}
+    first: dict[TrialConfig, int] = {}
+    for index, lever in enumerate(sweep.levers):
+        if moved & set(map(root, lever)):  # split.train 0.7 is split.val 0.2 at one split.test only
+            continue
+        with contextlib.suppress(ValidationError):  # told where fields disagree
+            earlier = first.setdefault(config_from(base, lever, 0), index)
+            if earlier != index:
+                text = f"is the same trial as levers[{earlier}]; take one of them out"
+                findings.add(("levers", index), text)
+
+
 def _repeated_axes(sweep: SweepConfig, findings: Findings) -> None:
     first: dict[str, Path] = {}
     for key, where in _axis_places(sweep):
@@ -132,16 +167,18 @@ def _overruled_options(sweep: SweepConfig, findings: Findings) -> None:
 def _idle_fields(sweep: SweepConfig, findings: Findings) -> None:
     """An axis, or a value that someone chose, which no trial would read."""
     places = dict(_axis_places(sweep))
-    for key, (field, value) in SERVES.items():
-        text = f"does nothing unless {field} is {value}; set that, or take this out"
+    for key, need in SERVES.items():
+        text = f"does nothing unless {need}; set that, or take this out"
         default = TrialConfig.model_fields[key].default
-        axis = _axis(sweep, field)
-        known = axis if isinstance(axis, tuple) else (sweep.trial.get(field),)
+        axis = _axis(sweep, need.field)
+        known = axis if isinstance(axis, tuple) else (sweep.trial.get(need.field),)
         for index, lever in enumerate(sweep.levers):
-            if key in lever and lever.get(field, value if value in known else None) != value:
+            given = (lever[need.field],) if need.field in lever else known
+            if key in lever and not any(map(need.is_met, given)):
                 findings.add(("levers", index, key), text)
         is_chosen = key in places or sweep.trial.get(key, default) != default
-        if is_chosen and value not in (*known, *(lever.get(field) for lever in sweep.levers)):
+        pulled = (lever.get(need.field) for lever in sweep.levers)
+        if is_chosen and not any(map(need.is_met, (*known, *pulled))):
             findings.add(places.get(key, ("trial", key)), text)
 
 

@@ -21,13 +21,22 @@ def digest(value: Any, length: int = 12) -> str:
 def trial_id(config: TrialConfig, data_fingerprint: str) -> str:
     """12 hex digits: what is learned, from which data. How it runs does not change it."""
     learned = _learned(config)
-    return digest({"trial": learned, "data": data_fingerprint, "version": LEARNING_VERSION})
+    return digest({"trial": learned, "data": data_fingerprint, "version": version_of(config)})
 
 
 def family_id(config: TrialConfig, data_fingerprint: str) -> str:
     """12 hex digits: the same without seed and fold; a family's trials differ in nothing else."""
     learned = _learned(config, {"seed": True, "split": {"fold"}})
-    return digest({"family": learned, "data": data_fingerprint, "version": LEARNING_VERSION})
+    return digest({"family": learned, "data": data_fingerprint, "version": version_of(config)})
+
+
+def version_of(config: TrialConfig) -> int:
+    """LEARNING_VERSION, and one more where only some configs have come to mean another training:
+    TrivialAugment shifts by 32 px in place of the whole side, a crop keeps all of crop_scale.
+    """
+    augment = config.augment
+    is_other = (augment.trivial and config.image_size > 32) or 0.75 < augment.crop_scale < 1
+    return LEARNING_VERSION + is_other
 
 
 def _learned(config: TrialConfig, exclude: dict[str, Any] | None = None) -> dict[str, Any]:

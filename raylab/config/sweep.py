@@ -88,9 +88,19 @@ class Scheduler(Value):
     reduction_factor: Annotated[StrictInt, Field(ge=2)] = 3
     """At each rung the best 1/reduction_factor go on."""
 
+    def rungs(self, longest: int) -> list[int]:
+        """The epochs, up to the `longest`, after which trials are compared."""
+        found, rung = [], self.grace_epochs
+        while self.kind == "asha" and rung <= longest:
+            found.append(rung)
+            rung *= self.reduction_factor
+        return found
+
 
 class Budget(Value):
-    """When to stop starting trials, whichever comes first; None = no bound."""
+    """When to stop starting trials, whichever comes first; None = no bound. Each run of the command
+    has its hours and dollars anew.
+    """
 
     hours: Annotated[StrictFloat, Field(gt=0)] | None = None
     trials: Annotated[StrictInt, Field(ge=1)] | None = None
@@ -99,9 +109,12 @@ class Budget(Value):
 
 
 class Resources(Value):
-    """What one trial gets; it does not change what is learned."""
+    """What one trial gets; it is not part of a trial's identity."""
 
     workers: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
+    """The only one that touches what is learned: a batch is divided among the workers, BatchNorm
+    and mixup know a worker's own part, and each worker draws its own order and augmentation. A
+    trial that ran with another number of them is reused all the same; `num_workers` tells."""
     cpus: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
     """Per worker."""
     gpus: Literal["auto"] | Annotated[StrictFloat, Field(ge=0, le=1024)] = "auto"

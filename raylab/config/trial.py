@@ -106,6 +106,11 @@ class SplitConfig(Value):
             parts["train"] = rest
         if "val" not in parts:
             parts["val"] = 1 - parts["train"] - parts["test"]
+            if "train" not in given and parts["test"] < 1 and round(parts["val"], 9) <= 0:
+                raise ValueError(
+                    f"test {parts['test']:g} leaves nothing for val beside train "
+                    f"{parts['train']:g}, the default; give train or val too"
+                )
         # 1 - 0.7 - 0.1 is 0.20000000000000007: rounding keeps identities free of float dust.
         return {**given, **{k: round(v, 9) + 0.0 for k, v in parts.items()}}
 
@@ -177,7 +182,8 @@ class AugmentConfig(Value):
     jitter: Annotated[StrictFloat, Field(ge=0, le=1)] = 0.0
     """Brightness, contrast and saturation factors drawn from [1 - jitter, 1 + jitter]."""
     crop_scale: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
-    """Random resized crop that keeps an area fraction drawn from [crop_scale, 1]."""
+    """Random resized crop that keeps an area fraction from [crop_scale, 1]; its sides differ by a
+    third at most, and by no more than that fraction allows."""
     crop_frac: Annotated[StrictFloat, Field(gt=0, le=1)] = 1.0
     """Random crop of always this fraction of the side, brought back to size: 44 of 48 px, with
     which FER2013's recipes from scratch train, is 0.917. Padding and cropping is `shift_frac`."""
@@ -185,7 +191,8 @@ class AugmentConfig(Value):
     """Probability that a rectangle of 2 to 20 % of the area is filled with noise
     (random erasing, Zhong et al. 2020)."""
     trivial: StrictBool = False
-    """TrivialAugment (Müller and Hutter 2021): one random operation of random strength."""
+    """TrivialAugment (Müller and Hutter 2021): one random operation of random strength; shifts are
+    of 32 px at most, whatever the size."""
     randaugment_num_ops: Annotated[StrictInt, Field(ge=0, le=10)] = 0
     """RandAugment (Cubuk et al. 2020): so many random operations in a row; 0 = off, 2 is usual."""
     randaugment_magnitude: Annotated[StrictFloat, Field(ge=0, le=30)] = 9.0
@@ -278,7 +285,8 @@ class TrialConfig(Value):
     metric stay with the label."""
     drop_suspects: StrictStr = ""
     """The suspects.parquet that `raylab diagnose` wrote, or any Parquet file with image_id: these
-    images do not train; they validate as before. '' = all train."""
+    images do not train; they validate as before. Where diagnose cannot tell whether labels are
+    wrong, many of its suspects are hard images with a right label. '' = all train."""
     drop_suspects_digest: Annotated[StrictStr, Field(pattern="^([0-9a-f]{16})?$")] = ""
     """As pretrained_digest, of that file."""
     teacher: StrictStr = ""
@@ -352,6 +360,13 @@ class TrialConfig(Value):
     def _fields_agree(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be < epochs {self.epochs}")
+        num_before = self.epochs - self.num_swa_epochs
+        if self.warmup_epochs > num_before:
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs:g} must be <= {num_before} (epochs "
+                f"{self.epochs} less the last {self.num_swa_epochs}, over which swa_frac "
+                f"{self.swa_frac:g} averages at the lr of their start)"
+            )
         if self.train_layers == ():
             raise ValueError("train_layers is an empty list; give all, head, or name prefixes")
         if self.ema_decay > 0 and self.swa_frac > 0:

@@ -94,7 +94,7 @@ class News:
     def came_out(
         self, metric: str, records: Iterable[Record], interrupted: bool, advice: str | None
     ) -> None:
-        """What a sweep that ran has; `advice` is why it gave up of its own accord."""
+        """What a sweep that ran has; `advice` is why it stopped early of its own accord."""
         ended = list(records)
         counts = Counter(record.status for record in ended)
         ranked = [r for r in ended if r.status == "complete" and getattr(r, metric) is not None]
@@ -106,7 +106,9 @@ class News:
             value = getattr(best, metric)
             parts.append(f"best {metric} {value:.4f} (trial {best.trial_id})")
             self.told["best"] = {"trial_id": best.trial_id, metric: value}
-        state = "keeps failing" if advice else "interrupted" if interrupted else "ended"
+        state = "interrupted" if interrupted else "ended"
+        if advice:
+            state = "keeps failing" if counts.keys() == {"failed"} else "stopped early"
         self.ended(state, ", ".join(parts) or "no trial ran")
 
     def failed(self, state: str, error: str) -> None:

@@ -5,7 +5,6 @@ counts whole.
 """
 
 import heapq
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,7 @@ from raylab.forecast.halving import expected_share
 from raylab.forecast.spread import Spread
 from raylab.forecast.workload import Workload, costly, workload_of
 from raylab.images.split import assign
+from raylab.results.environment import num_cpus
 from raylab.sweep.plan import Plan
 
 # From one trial's last step to the next one's first in a warm slot; `raylab bench` measures it.
@@ -158,11 +158,10 @@ def workloads(plan: Plan) -> Callable[[TrialConfig], Workload]:
 
 def split_counts(plan: Plan) -> Callable[[SplitConfig], tuple[int, int]]:
     """A split's numbers of images to train and validate on; which seed or fold hardly matters."""
-    table = plan.source.table
 
     @cache
     def counted(split: SplitConfig) -> tuple[int, int]:
-        sides = assign(table, split)
+        sides = assign(plan.images, split)
         return int(np.sum(sides == "train")), int(np.sum(sides == "val"))
 
     @cache
@@ -175,9 +174,11 @@ def split_counts(plan: Plan) -> Callable[[SplitConfig], tuple[int, int]]:
 def local_slots(resources: Resources, num_gpus: int) -> int:
     """Trials side by side on this machine alone; 0 if not even one fits."""
     each = resources.workers * resources.cpus
-    slots = (os.cpu_count() or 1) // each
+    slots = num_cpus() // each
     if num_gpus and resources.gpus == "auto":
         slots = min(slots, num_gpus // resources.workers)
-    elif isinstance(resources.gpus, float) and resources.gpus:
-        slots = min(slots, int(num_gpus / resources.gpus + 1e-9))
+    elif isinstance(gpus := resources.gpus, float) and gpus:
+        # Ray lays no fraction across two GPUs; 1 / 0.2 is not quite 5.
+        fits = num_gpus * int(1 / gpus + 1e-9) if gpus < 1 else num_gpus // gpus
+        slots = min(slots, int(fits))
     return min(slots, resources.max_concurrent or slots)

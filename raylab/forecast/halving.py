@@ -5,7 +5,6 @@ quantile 1 - 1/reduction_factor of those that came there before it.
 """
 
 import bisect
-import math
 import random
 from collections.abc import Sequence
 
@@ -26,16 +25,9 @@ def expected_share(scheduler: Scheduler, epochs: Sequence[int]) -> Spread:
     played = epochs[:MAX_PLAYED]
     if scheduler.kind == "none" or not played:
         return Spread(1.0, 1.0, 1.0)
-    rungs = rungs_of(scheduler, max(played))
+    rungs = scheduler.rungs(max(played))
     shares = [_play(played, rungs, scheduler, random.Random(i)) for i in range(NUM_PLAYS)]
     return Spread.of(shares)
-
-
-def rungs_of(scheduler: Scheduler, max_epochs: int) -> list[int]:
-    """The epochs after which trials are compared, ascending."""
-    grace, factor = scheduler.grace_epochs, scheduler.reduction_factor
-    count = int(math.log(max_epochs / grace) / math.log(factor) + 1)
-    return [grace * factor**k for k in range(count)]
 
 
 def _play(

@@ -18,7 +18,7 @@ from raylab.forecast.workload import TIMED, Workload, workload_name
 from raylab.images.cache import cache_folder, is_prepared, variant_folder
 from raylab.images.sample import Sampled, sample
 from raylab.results.directory import ResultsDirectory
-from raylab.results.environment import num_visible_gpus
+from raylab.results.environment import num_cpus, num_visible_gpus
 from raylab.results.record import Record
 from raylab.storage import Folder
 from raylab.sweep.plan import Plan, reusable_records
@@ -121,7 +121,7 @@ def preparation(found: dict[str, Any], sampled: Sequence[Sampled | None]) -> Spr
     )
     if not seconds:
         return Spread.exactly(0.0)
-    mid = seconds / (os.cpu_count() or 1) + PREPARE_START_S
+    mid = seconds / num_cpus() + PREPARE_START_S
     return Spread(mid / 2, mid, 2 * mid)
 
 

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from raylab.images.conflicts import differing_groups
 from raylab.images.found import read_content
+from raylab.images.groups import group_names
 from raylab.images.inspection import Inspected, inspect
 from raylab.images.near import SIDE, Pairs, groups_of, near_pairs
 from raylab.images.people import find_people
@@ -40,8 +41,9 @@ class Audit:
     image_id, path, label, given_split, group, sha256; pixel_sha256, width, height, mode (null, 0
     where not decoded); status (`ok`, or why it cannot be used); blank; duplicate_group: images of
     identical pixels; near_group: images that are one picture; near_image_id, near_correlation,
-    mirrored: the most similar near-copy; conflict, near_conflict: the group has several labels;
-    leak, near_leak: it stands in several given splits; person. Numbers of groups are null for
+    mirrored: the most similar near-copy; recoded: a copy of identical pixels has other bytes;
+    conflict, near_conflict: the group has several labels; leak, near_leak: it stands in several
+    given splits; group_leak: so does the image's `group`; person. Numbers of groups are null for
     images in none; `person` is null where no pattern is offered.
     """
 
@@ -49,6 +51,8 @@ class Audit:
     table: pa.Table
     group_pattern: str | None
     """What `split.group_pattern` could be; None: names tell no persons."""
+    remarks: tuple[str, ...]
+    """As the source has them."""
 
     def summary(self) -> dict[str, Any]:
         """Counts as plain JSON values; `wrong` names what --strict objects to."""
@@ -59,6 +63,7 @@ class Audit:
             "distinct": len(ok["pixel_sha256"].unique()),
             "blank": _count(ok["blank"]),
             **_copies(ok, "duplicate_group", "duplicate"),
+            "recoded": _count(ok["recoded"]),
             **_copies(ok, "near_group", "near_duplicate"),
             "conflicting": _count(ok["conflict"]),
             "conflicting_groups": _groups(ok, "conflict", "duplicate_group"),
@@ -68,6 +73,8 @@ class Audit:
             "leaking_groups": _groups(ok, "leak", "duplicate_group"),
             "near_leaking": _count(ok["near_leak"]),
             "near_leaking_groups": _groups(ok, "near_leak", "near_group"),
+            "group_leaking": _count(ok["group_leak"]),
+            "group_leaking_groups": _groups(ok, "group_leak", "group"),
         }
         harmless = ("images", "distinct")
         return {
@@ -82,6 +89,7 @@ class Audit:
             "reasons": _tally(
                 table["status"].filter(pc.not_equal(table["status"], "ok")).to_pylist()
             ),
+            "remarks": list(self.remarks),
             "wrong": [name for name, n in counts.items() if n and name not in harmless],
         }
 
@@ -103,13 +111,16 @@ def audit(source: Source, progress: Progress = lambda what, done, total: None) -
         "duplicate_group": _nullable(duplicate),
         "near_group": _nullable(near),
         **_best_partner(pairs, picture, table["image_id"]),
+        "recoded": differing_groups(duplicate, table["sha256"]),
         "conflict": differing_groups(duplicate, table["label"]),
         "near_conflict": differing_groups(near, table["label"]),
         "leak": differing_groups(duplicate, table["given_split"]),
         "near_leak": differing_groups(near, table["given_split"]),
+        "group_leak": differing_groups(_groups_of(table, images), table["given_split"]),
         "person": pa.array(people.persons if people else [None] * len(images), pa.string()),
     }
-    return Audit(source.location, pa.table(columns), people.pattern if people else None)
+    pattern = people.pattern if people else None
+    return Audit(source.location, pa.table(columns), pattern, source.remarks)
 
 
 def _inspect_all(table: pa.Table, progress: Progress) -> list[Inspected]:
@@ -190,6 +201,12 @@ def _numbered(contents: Sequence[str | None]) -> Rows:
     for content in contents:
         numbers.setdefault(content, len(numbers) - 1)
     return np.array([numbers[content] for content in contents], dtype=np.int64)
+
+
+def _groups_of(table: pa.Table, images: Sequence[Inspected]) -> Rows:
+    """(N,) the number of each usable image's group; -1 where it has none."""
+    named = zip(group_names(table, ""), images, strict=True)
+    return _numbered([name if image.status == "ok" else None for name, image in named])
 
 
 def _num(numbers: Rows) -> int:

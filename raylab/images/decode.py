@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
 from raylab.config.trial import Filter
 
@@ -22,10 +22,17 @@ FILTERS: dict[Filter, Image.Resampling] = {
 
 # PIL would also try EPS (which starts Ghostscript) and a dozen others that no camera writes.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "AVIF")
+CODECS = ("jpg", "zlib", "webp", "avif", "libtiff")
+"""What PIL calls the libraries that these need, and may be compiled without."""
 MAX_PIXELS = 80_000_000
 """More is refused as a decompression bomb: 240 MB of RGB; the largest cameras make 60 Mpx."""
 BACKGROUND = (255, 255, 255)
 """Transparent images are laid over white, the usual page behind a cut-out face."""
+UNREAD = {
+    b"ftyphei": "HEIC, which is not read here; convert it to JPEG",
+    b"version https://git-lfs": "a pointer to an image; fetch it with git lfs pull",
+}
+"""By what stands in their first bytes, files that are often taken for images, and what to do."""
 DRAFT_GAP = 2
 """A JPEG is decoded at 1/2, 1/4 or 1/8 as long as that leaves twice the pixels wanted per side."""
 
@@ -101,6 +108,13 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
+def missing_codecs() -> list[str]:
+    """Those of CODECS that this build of PIL lacks: it takes their images for damaged ones."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an older PIL warns of names that it does not know
+        return [name for name in CODECS if not features.check(name)]
+
+
 def _load(data: bytes, image_size: int) -> tuple[Image.Image, int, int]:
     """(the upright image, a JPEG maybe at a fraction of its size; the original's width, height)."""
     try:
@@ -112,10 +126,10 @@ def _load(data: bytes, image_size: int) -> tuple[Image.Image, int, int]:
                 opened.draft(None, (DRAFT_GAP * image_size, DRAFT_GAP * image_size))
             opened.load()
             upright, turned = _upright(opened)
-    except DecodeError:
+    except (DecodeError, MemoryError):  # the latter says nothing of the image
         raise
     except UnidentifiedImageError as error:
-        raise DecodeError("not an image, or of an unknown format") from error
+        raise DecodeError(_unread(data)) from error
     except Image.DecompressionBombError as error:
         raise DecodeError(f"more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # PIL's parsers raise anything at all on damaged files
@@ -123,11 +137,19 @@ def _load(data: bytes, image_size: int) -> tuple[Image.Image, int, int]:
     return (upright, height, width) if turned else (upright, width, height)
 
 
+def _unread(data: bytes) -> str:
+    """Why PIL opens it as no image."""
+    known = (text for mark, text in UNREAD.items() if mark in data[:32])
+    return next(known, "not an image, or of an unknown format")
+
+
 def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
     """Turned as its EXIF orientation says, and whether that swapped the sides."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         return ImageOps.exif_transpose(image), orientation in (5, 6, 7, 8)
+    except MemoryError:
+        raise
     except Exception:  # torn metadata raises anything; the pixels are still good
         return image, False
 

@@ -1,11 +1,13 @@
 """From a folder of class folders, local or remote, to its images; opens no file."""
 
 import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from raylab.errors import Problem, Refused
-from raylab.images.found import SPLIT_NAMES, Found, clean_label, is_uri, printable
+from raylab.images.found import SPLIT_NAMES, Found, clean_label, is_uri, printable, some_of
 from raylab.storage import Folder
 
 # .heic and .heif cannot be decoded here, but are listed as such, not passed over in silence.
@@ -14,23 +16,23 @@ IMAGE_SUFFIXES = frozenset(
     | {".pgm", ".ppm", ".pbm", ".pnm", ".avif", ".heic", ".heif"}
 )
 JUNK_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "lost+found"})
+_TRAIN = re.compile(r"(?<![a-z])train(ing)?(set|data)?(?![a-z])", re.IGNORECASE)
+"""In the names of folders that hold the training images: train, Training, train_set."""
 
 
-def find_in_folder(location: str) -> list[Found]:
-    """Images below `location`: class/…/file, or train/class/…/file where all folders are splits.
+def find_in_folder(location: str) -> tuple[list[Found], list[str]]:
+    """Images below `location`: class/…/file, or train/class/…/file where all folders are splits;
+    and remarks on what lies there and is none of them.
 
     A class is a folder directly below the root (or split); deeper folders belong to it. Images
     outside a class folder are not found. Refused where a folder that is no split stands among
     splits: they would be taken for classes.
     """
-    names = sorted(_remote_names(location) if is_uri(location) else _local_names(location))
-    with_splits = _are_splits({PurePosixPath(name).parts[0] for name in names if "/" in name})
-    if not with_splits and (strangers := _strangers_among_splits(names)):
-        text = (
-            f"{', '.join(strangers)}: no folder of a split, but it stands among some; name it one "
-            f"of {', '.join(SPLIT_NAMES)}, or take it away"
-        )
-        raise Refused([Problem(location, text)], location)
+    listed = sorted(_names(location))
+    names = list(filter(is_image_name, listed))
+    with_splits = _are_splits({name.partition("/")[0] for name in names if "/" in name})
+    if not with_splits:
+        _refuse_strangers_among_splits(location, names)
     depth = 2 if with_splits else 1  # how many folders stand above a class's files
     found = []
     for name in names:
@@ -45,18 +47,18 @@ def find_in_folder(location: str) -> list[Found]:
                 given_split=SPLIT_NAMES[parts[0].lower()] if with_splits else None,
             )
         )
-    return found
+    return found, _remarks(listed, depth)
 
 
 def images_below(location: str) -> list[str]:
     """The files of all images below a folder, at any depth, in the order of their names."""
-    names = sorted(_remote_names(location) if is_uri(location) else _local_names(location))
+    names = sorted(filter(is_image_name, _names(location)))
     return [_file(location, name) for name in names]
 
 
 def hint_for(location: str) -> str:
     """Why a folder in which fewer than two classes were found may be the wrong one."""
-    names = list(_remote_names(location) if is_uri(location) else _local_names(location))
+    names = list(filter(is_image_name, _names(location)))
     if any("/" not in name for name in names):
         return "; images lie directly in it, where a folder per class is expected"
     tops = {name.split("/")[0] for name in names}
@@ -85,27 +87,55 @@ def _are_splits(folders: Iterable[str]) -> bool:
     return bool(names) and "train" in names and None not in names
 
 
-def _strangers_among_splits(names: Iterable[str]) -> list[str]:
-    """Top folders that are no split, where `train` and another split hold class folders."""
-    tops = {name.split("/")[0] for name in names if name.count("/") >= 2}
-    splits = {SPLIT_NAMES[top.lower()] for top in tops if top.lower() in SPLIT_NAMES}
-    if "train" not in splits or len(splits) < 2:
-        return []
-    return sorted(printable(top) for top in tops if top.lower() not in SPLIT_NAMES)
+def _refuse_strangers_among_splits(location: str, names: Sequence[str]) -> None:
+    """Refused where a top folder holds folders as `train` does, and beside it stands no split."""
+    tops = {name.split("/")[0] for name in names if "/" in name}
+    folders = {tuple(name.split("/")[:2]) for name in names if name.count("/") >= 2}
+    of_splits = sorted(f for f in folders if f[0].lower() in SPLIT_NAMES or _TRAIN.search(f[0]))
+    train = [folder for folder in of_splits if _TRAIN.search(folder[0])]
+    if not train or len(of_splits) < 2 or len(tops) < 2:
+        return
+    strangers = sorted(printable(top) for top in tops if top.lower() not in SPLIT_NAMES)
+    text = (
+        f"{', '.join(strangers)}: no folder of a split, but {printable('/'.join(train[0]))} looks "
+        f"like a class in one; name each one of {', '.join(SPLIT_NAMES)}, or take it away"
+    )
+    raise Refused([Problem(location, text)], location)
 
 
-def _remote_names(location: str) -> Iterator[str]:
+def _remarks(listed: Sequence[str], depth: int) -> list[str]:
+    """What lies there and is not taken; `listed` as `_names` has it."""
+    names = [name for name in listed if is_image_name(name)]
+    others = [name for name in listed if not is_image_name(name)]
+    remarks = []
+    if outside := [name for name in names if name.count("/") < depth]:
+        remarks.append(
+            f"{len(outside):,} of {len(names):,} images lie in no class folder and are not used "
+            f"(first: {printable(outside[0])})"
+        )
+    tops = {"/".join(name.split("/")[:-1][:depth]) for name in others} - {""}
+    taken = {"/".join(name.split("/")[:-1][:k]) for name in names for k in range(1, depth + 1)}
+    if empty := sorted(map(printable, tops - taken)):
+        remarks.append(f"no image in the folders {some_of(empty)}")
+    files = [name for name in others if name.count("/") >= depth and not name.endswith("/")]
+    if suffixes := Counter(os.path.splitext(name)[1].lower() for name in files).most_common():
+        kinds = [f"{printable(suffix) or 'no suffix'} {count:,}" for suffix, count in suffixes]
+        remarks.append(f"{len(files):,} files are no images by their names: {some_of(kinds)}")
+    return remarks
+
+
+def _names(location: str) -> Iterator[str]:
+    """Every file below `location` but junk; on this machine every folder too, as `name/`."""
+    if not is_uri(location):
+        yield from _walk(Path(location), "", ())
+        return
     for name in Folder(location).names():
-        if is_image_name(name) and not any(is_junk(part) for part in name.split("/")):
+        if not any(is_junk(part) for part in name.split("/")):
             yield name
 
 
-def _local_names(location: str) -> Iterator[str]:
-    yield from _walk(Path(location), "", ())
-
-
 def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Image names below `folder`, through symbolic links but never round in circles.
+    """Names below `folder`, through symbolic links but never round in circles.
 
     `above` holds (device, inode) of the folders on the way down.
     """
@@ -118,8 +148,9 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iter
             if is_junk(entry.name):
                 continue
             if _is_folder(entry):
+                yield f"{prefix}{entry.name}/"
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
-            elif is_image_name(entry.name):
+            else:
                 yield prefix + entry.name
 
 

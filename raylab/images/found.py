@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
@@ -26,6 +27,12 @@ SPLIT_NAMES = {
     "privatetest": "test",
 }
 """What sources call their splits (lower case), and what raylab calls them."""
+
+MAX_SHOWN_NAMES = 8
+NOT_UTF8 = (
+    "its name is not UTF-8; if it came in a Korean zip, unpack that anew with unzip -O cp949, or "
+    "rename all with convmv -f cp949 -t utf8 -r --notest"
+)
 
 _LASTING = {
     *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR),
@@ -101,6 +108,13 @@ def printable(text: str) -> str:
     return os.fsencode(text).decode("utf-8", "replace")
 
 
+def some_of(names: Sequence[str]) -> str:
+    """The names in one line, which does not grow without end."""
+    shown = ", ".join(names[:MAX_SHOWN_NAMES])
+    left = len(names) - MAX_SHOWN_NAMES
+    return f"{shown} and {left:,} more" if left > 0 else shown
+
+
 def is_utf8(text: str) -> bool:
     """False for a file name that Arrow cannot hold."""
     try:
@@ -123,7 +137,7 @@ def identify(found: Found) -> tuple[str, str | None]:
     """
     try:
         if found.file is not None and not is_utf8(found.file):
-            raise OSError(errno.EILSEQ, "its name is not UTF-8")
+            raise OSError(errno.EILSEQ, NOT_UTF8)
         content = found.content if found.content is not None else read_content(str(found.file))
     except (OSError, ValueError) as error:  # ValueError: a manifest path with a NUL in it
         if isinstance(error, OSError) and not _lasts(error):

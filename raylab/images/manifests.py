@@ -9,9 +9,13 @@ import io
 import math
 import os
 import unicodedata
-from collections.abc import Iterator, Mapping
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,11 +30,15 @@ from raylab.images.found import (
     file_name,
     is_uri,
     read_content,
+    some_of,
 )
+from raylab.images.votes import PREFIX as VOTES_PREFIX
 from raylab.images.votes import as_labelled, plurality, read_votes, vote_columns
 
 FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-MANIFEST_COLUMNS = ("path", "label", "split", "group", *BOX_COLUMNS)
+OPTIONAL_COLUMNS = ("split", "group", *BOX_COLUMNS)
+MISSPELT_RATIO = 0.8
+"""Of difflib: `groups` and `bbox_x` are misspelt, `age_group` is a column of its own."""
 MAX_SHOWN_PROBLEMS = 20
 MAX_CELL = 2**26
 """Characters: pixels of 4,000 x 4,000 as Kaggle writes them."""
@@ -39,10 +47,11 @@ Row = tuple[str, Mapping[str, Any]]
 """Where the row stands (`faces.csv:7`), and its values by lower-case column name."""
 
 
-def find_in_manifest(location: str) -> list[Found]:
-    """Images of a `.csv` or `.parquet` manifest with columns path, label and maybe split, group,
-    box_x, box_y, box_w, box_h, and `votes_<class>` per class (which may stand in place of the
-    label); or of a CSV with columns emotion, pixels and maybe Usage, as Kaggle gives FER2013.
+def find_in_manifest(location: str) -> tuple[list[Found], list[str]]:
+    """Images of a `.csv` or `.parquet` manifest with columns path, label and maybe split (or Usage,
+    as Kaggle calls it), group, box_x, box_y, box_w, box_h, and `votes_<class>` per class (which may
+    stand in place of the label); or of a CSV with columns emotion and pixels, as Kaggle gives
+    FER2013, and maybe the others. And a remark on columns that are not read.
     """
     try:
         content = read_content(location)
@@ -52,18 +61,29 @@ def find_in_manifest(location: str) -> list[Found]:
         ) from error
     is_csv = file_name(location).lower().endswith(".csv")
     columns, rows = _csv_rows(location, content) if is_csv else _parquet_rows(location, content)
-    if {"emotion", "pixels"} <= set(columns):
-        return _collect(location, rows, _fer2013_image)
-    problems = _missing_columns(location, columns)
-    if problems:
-        raise _refused(location, problems)
+    if faults := list(_faults_of(columns)):
+        raise _refused(location, [Problem(f"{location}:1", text) for text in faults])
     has_split, voted = "split" in columns, vote_columns(columns)
+    image = _fer2013_image if _is_fer2013(columns) else _manifest_image
 
     def read(place: str, row: Mapping[str, Any]) -> Found:
-        return _manifest_image(location, row, has_split, voted)
+        found, votes = image(location, place, row), read_votes(row, voted)
+        label = found.label or (plurality(votes) if votes is not None else "")
+        if not label:
+            raise ValueError("label is empty, and nobody voted" if voted else "label is empty")
+        return replace(
+            found,
+            label=label,
+            group=unicodedata.normalize("NFC", _text(row.get("group"))) or None,
+            given_split=_split(_text(row.get("split"))) if has_split else None,
+            votes=votes,
+            box=read_box(row),
+        )
 
     found = _collect(location, rows, read)
-    return as_labelled(found, location) if voted else found
+    unread = _unread(columns)
+    remarks = [f"columns that are not read: {some_of(unread)}"] if unread else []
+    return as_labelled(found, location) if voted else found, remarks
 
 
 def _collect(location: str, rows: Iterator[Row], read: Any) -> list[Found]:
@@ -88,40 +108,29 @@ def _refused(location: str, problems: list[Problem]) -> Refused:
     return Refused(shown, location)
 
 
-def _manifest_image(
-    location: str, row: Mapping[str, Any], has_split: bool, voted: Mapping[str, str]
-) -> Found:
+def _manifest_image(location: str, place: str, row: Mapping[str, Any]) -> Found:
+    """One row of a manifest; the label is '' where it has none."""
     path, label = _text(row.get("path")), clean_label(_text(row.get("label")))
-    votes = read_votes(row, voted)
-    if not label and votes is not None:
-        label = plurality(votes)
     if not path:
         raise ValueError("path is empty")
     if "\n" in path or "\n" in label:
         raise ValueError("path or label goes on in the next line: a quote is opened and not closed")
-    if not label:
-        raise ValueError("label is empty, and nobody voted" if voted else "label is empty")
     if is_uri(location) and leaves(path):
         raise ValueError(
             f"path: {path!r} leaves the folder of a manifest that lies elsewhere; paths in it are "
             "relative to it, or URIs"
         )
-    return Found(
-        path=path,
-        label=label,
-        file=_as_stored(beside(location, path)),
-        group=unicodedata.normalize("NFC", _text(row.get("group"))) or None,
-        given_split=_split(_text(row.get("split"))) if has_split else None,
-        votes=votes,
-        box=read_box(row),
-    )
+    return Found(path=path, label=label, file=_as_stored(beside(location, path)))
 
 
 def _as_stored(file: str) -> str:
-    """The name as this machine's disk has it: macOS writes 기쁨 in parts, other systems whole."""
-    if file.isascii() or is_uri(file) or os.path.exists(file):
+    """The name as this machine's disk has it: macOS writes 기쁨 in parts, other systems whole, and
+    Windows writes folder\\name.
+    """
+    if is_uri(file) or (file.isascii() and "\\" not in file) or os.path.exists(file):
         return file
-    forms = (unicodedata.normalize(form, file) for form in ("NFC", "NFD"))
+    slashed = file.replace("\\", "/")
+    forms = (unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))
     return next((form for form in forms if os.path.exists(form)), file)
 
 
@@ -135,24 +144,30 @@ def leaves(path: str) -> bool:
     return os.path.isabs(path) or ".." in path.split("/")
 
 
-def _fer2013_image(place: str, row: Mapping[str, Any]) -> Found:
+def _fer2013_image(location: str, place: str, row: Mapping[str, Any]) -> Found:
     """One row of fer2013.csv: its grey pixels become an in-memory PGM file, which PIL reads."""
-    emotion, usage = _text(row.get("emotion")), _text(row.get("usage"))
+    emotion = _text(row.get("emotion"))
     if emotion not in {"0", "1", "2", "3", "4", "5", "6"}:
         raise ValueError(f"emotion: {emotion!r} is not one of 0..6")
-    try:
-        grey = bytes(map(int, _text(row.get("pixels")).split()))
-    except ValueError as error:
-        raise ValueError("pixels: not all are integers in 0..255") from error
+    grey = _grey(_text(row.get("pixels")))
     side = math.isqrt(len(grey))
     if side == 0 or side * side != len(grey):
         raise ValueError(f"pixels: {len(grey)} values do not fill a square")
     return Found(
-        path=file_name(place),
+        path=file_name(location) + place.removeprefix(location),
         label=FER2013_CLASSES[int(emotion)],
         content=b"P5 %d %d 255\n" % (side, side) + grey,
-        given_split=_split(usage) if usage else None,
     )
+
+
+def _grey(text: str) -> bytes:
+    """numpy reads the numbers four times as fast as `int` does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)  # all that numpy < 2.3 says of an x
+        try:
+            return bytes(np.fromstring(text, np.int64, sep=" ").tolist())
+        except (ValueError, DeprecationWarning) as error:
+            raise ValueError("pixels: not all are integers in 0..255") from error
 
 
 def _split(text: str) -> str:
@@ -166,20 +181,49 @@ def _text(value: Any) -> str:
     return "" if value is None or value != value else str(value).strip()
 
 
-def _missing_columns(location: str, columns: tuple[str, ...]) -> list[Problem]:
-    problems = []
-    for wanted in ("path", "label"):
+def _faults_of(columns: Sequence[str]) -> Iterator[str]:
+    """What is wrong with the names of the columns."""
+    unread = _unread(columns)
+    for wanted in () if _is_fer2013(columns) else ("path", "label"):
         if wanted in columns or (wanted == "label" and vote_columns(columns)):
             continue
-        others = [column for column in columns if column not in MANIFEST_COLUMNS]
-        near = difflib.get_close_matches(wanted, others, n=1)
+        near = difflib.get_close_matches(wanted, unread, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        text = f"no column {wanted!r}, only {', '.join(columns) or 'nothing'}{hint}"
-        problems.append(Problem(f"{location}:1", text))
+        yield f"no column {wanted!r}, only {', '.join(columns) or 'nothing'}{hint}"
     for name in missing_columns(columns):
-        text = f"no column {name!r}; the box of a face is {', '.join(BOX_COLUMNS)}"
-        problems.append(Problem(f"{location}:1", text))
-    return problems
+        yield f"no column {name!r}; the box of a face is {', '.join(BOX_COLUMNS)}"
+    for name, count in Counter(columns).items():
+        if count > 1 and name and name not in unread:
+            yield f"column {name!r} stands there {count} times; take all but one out"
+    for name in unread:
+        if meant := _misspelt(name, columns):
+            yield f"column {name!r} is not read; rename it {meant!r}, or take it out"
+
+
+def _is_fer2013(columns: Collection[str]) -> bool:
+    return "emotion" in columns and "pixels" in columns
+
+
+def _unread(columns: Collection[str]) -> list[str]:
+    named = ("emotion", "pixels") if _is_fer2013(columns) else ("path", "label")
+    read = {"", *named, *OPTIONAL_COLUMNS, *vote_columns(columns)}
+    return [name for name in columns if name not in read]
+
+
+def _misspelt(name: str, columns: Collection[str]) -> str | None:
+    """The column that tells splits, groups, boxes or votes, and was probably meant."""
+    if name.startswith("vote_"):
+        return name.replace("vote_", VOTES_PREFIX, 1)
+    absent = [wanted for wanted in OPTIONAL_COLUMNS if wanted not in columns]
+    return next(iter(difflib.get_close_matches(name, absent, n=1, cutoff=MISSPELT_RATIO)), None)
+
+
+def _column_names(names: Iterable[Any]) -> tuple[str, ...]:
+    """As they are read: in lower case, and Kaggle's Usage is the split."""
+    columns = [str(name).strip().lower() for name in names]
+    if "split" in columns:
+        return tuple(columns)
+    return tuple("split" if name == "usage" else name for name in columns)
 
 
 def _parquet_rows(location: str, content: bytes) -> tuple[tuple[str, ...], Iterator[Row]]:
@@ -188,7 +232,7 @@ def _parquet_rows(location: str, content: bytes) -> tuple[tuple[str, ...], Itera
     except (pa.ArrowException, OSError) as error:
         problem = Problem(location, f"is not a Parquet file: {error}")
         raise _refused(location, [problem]) from error
-    columns = tuple(str(name).strip().lower() for name in table.column_names)
+    columns = _column_names(table.column_names)
     table = table.rename_columns(list(columns))
     rows = ((f"{location}:row {i}", row) for i, row in enumerate(table.to_pylist()))
     return columns, rows
@@ -202,7 +246,7 @@ def _csv_rows(location: str, content: bytes) -> tuple[tuple[str, ...], Iterator[
     # No text of the whole file: as one string in memory it would be four times as large.
     text = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
     lines = _lines(location, csv.reader(text, delimiter=delimiter))
-    columns = tuple(name.strip().lower() for name in next(lines, ("", []))[1])
+    columns = _column_names(next(lines, ("", []))[1])
     rows = (
         (place, dict(zip(columns, values, strict=False)))
         for place, values in lines

@@ -15,6 +15,9 @@ from raylab.images.found import read_content
 from raylab.images.variant import Format
 from raylab.storage import Folder
 
+UNREADABLE = (OSError, pa.ArrowException)
+"""What a Parquet file raises that is gone or damaged."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -49,9 +52,8 @@ class Written:
 
 def write_part(job: Job, folder: Folder, form: Format) -> Written:
     """Decode the images and write their part, unless an earlier run did. Raises CannotWrite."""
-    if folder.exists(job.part):  # files appear whole: an earlier, interrupted run's is good
-        statuses = folder.read_table(job.part, ["status"])["status"]
-    else:
+    statuses = _written(job.part, folder)
+    if statuses is None:
         rows, troubles = _decode_all(job.images.to_pylist(), form)
         if troubles:
             return Written(len(rows), 0, tuple(troubles))
@@ -59,6 +61,14 @@ def write_part(job: Job, folder: Folder, form: Format) -> Written:
         folder.write_table(job.part, table)
         statuses = table["status"]
     return Written(len(statuses), pc.sum(pc.equal(statuses, "ok")).as_py() or 0)
+
+
+def _written(part: str, folder: Folder) -> pa.ChunkedArray | None:
+    """The statuses of the part that an earlier run wrote; None if none did, or it is damaged."""
+    try:
+        return folder.read_table(part, ["status"])["status"]
+    except UNREADABLE:
+        return None
 
 
 def _decode_all(

@@ -8,6 +8,7 @@ stopped, and two at once write the same files.
 Legend: N images, S = image_size, C = channels.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -24,12 +25,11 @@ from raylab.config.trial import Crop
 from raylab.errors import CannotFinish, CannotWrite, Problem, Refused
 from raylab.images.cache import MANIFEST, variant_folder
 from raylab.images.crop import crop_problem
-from raylab.images.parts import Job, Written, write_part
+from raylab.images.parts import UNREADABLE, Job, Written, write_part
 from raylab.images.source import Source
 from raylab.images.variant import PREPARE_VERSION, Format, distinct, variant_id
 from raylab.storage import Folder
 
-MIN_CLASS_IMAGES = 5
 MAX_SHOWN_TROUBLES = 5
 MAX_PART_BYTES = 32 * 2**20
 MAX_PART_IMAGES = 1000
@@ -64,7 +64,7 @@ class Variant:
         that could not be decoded are not in it.
         """
         names = ["sha256", "pixels", "status"]
-        parts = [self.folder.read_table(part, names) for part in self.parts]
+        parts = [self.read_part(part, names) for part in self.parts]
         if self.num_ok < self.num_images:
             parts = [part.filter(pc.equal(part["status"], "ok")) for part in parts]
         return pa.concat_tables(parts).select(["sha256", "pixels"]).combine_chunks()
@@ -75,7 +75,17 @@ class Variant:
         """
         names = ["sha256", "width", "height", "status"]
         names += ["face"] if self.crop == "face" else []
-        return pa.concat_tables([self.folder.read_table(part, names) for part in self.parts])
+        return pa.concat_tables([self.read_part(part, names) for part in self.parts])
+
+    def read_part(self, part: str, names: list[str]) -> pa.Table:
+        """These columns of a part; CannotFinish where it is damaged."""
+        try:
+            return self.folder.read_table(part, names)
+        except UNREADABLE as error:
+            raise CannotFinish(
+                f"{self.folder.path_of(part)} cannot be read: {error}\n"
+                "If it is damaged, delete it: the same command prepares its images anew."
+            ) from error
 
 
 def as_array(table: pa.Table, image_size: int, channels: int) -> npt.NDArray[np.uint8]:
@@ -96,13 +106,18 @@ def find_variant(source: Source, form: Format, cache: Folder) -> Variant | None:
     folder = variant_folder(cache, name)
     try:
         manifest = folder.read_json(MANIFEST)
-    except (FileNotFoundError, ValueError):
+        parts = tuple(manifest["parts"])
+        counts = manifest["num_images"], manifest["num_ok"]
+    except (FileNotFoundError, ValueError, KeyError):
         return None
-    parts = tuple(manifest["parts"])
-    if not set(parts) <= set(folder.names()):
+    if not set(parts) <= set(folder.names()) or _has_empty(folder, parts):
         return None  # someone deleted parts to save space; prepare() writes those again
-    counts = manifest["num_images"], manifest["num_ok"]
     return Variant(name, form.image_size, form.channels, folder, parts, *counts, form.crop)
+
+
+def _has_empty(folder: Folder, parts: Sequence[str]) -> bool:
+    """Whether a power cut emptied a part before the disk had it; a bucket knows no such files."""
+    return folder.is_local and any(os.path.getsize(folder.path_of(part)) == 0 for part in parts)
 
 
 def prepare(source: Source, form: Format, cache: Folder, progress: Progress) -> Variant:
@@ -153,33 +168,6 @@ def image_table(source: Source, variant: Variant) -> pa.Table:
     if source.has_votes:
         columns["votes"] = source.table["votes"]
     return pa.table(columns)
-
-
-def check_classes(images: pa.Table, location: str = "the images") -> None:
-    """Refused if a class has fewer than MIN_CLASS_IMAGES images that are ok, or only one class is.
-
-    `images` is an image table; all classes that are too small are named.
-    """
-    counts: dict[str, int] = dict.fromkeys(images["label"].to_pylist(), 0)
-    totals = dict(counts)
-    for label, status in zip(
-        images["label"].to_pylist(), images["status"].to_pylist(), strict=True
-    ):
-        counts[label] += status == "ok"
-        totals[label] += 1
-    problems = [
-        Problem(
-            location,
-            f"class {label!r}: {counts[label]} usable of {totals[label]} images; "
-            f"at least {MIN_CLASS_IMAGES} are needed",
-        )
-        for label in sorted(counts)
-        if counts[label] < MIN_CLASS_IMAGES
-    ]
-    if len(counts) < 2:
-        problems.append(Problem(location, f"{len(counts)} classes; at least 2 are needed"))
-    if problems:
-        raise Refused(problems, location)
 
 
 def _jobs(distinct: pa.Table, bytes_per_image: int) -> list[Job]:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from raylab.errors import Problem, Refused
 from raylab.images.folders import find_in_folder, hint_for
-from raylab.images.found import Found, file_name, identify, is_uri
+from raylab.images.found import Found, file_name, identify, is_uri, some_of
 from raylab.images.manifests import find_in_manifest
 from raylab.images.toy import find_toy, is_toy
 
@@ -66,6 +66,8 @@ class Source:
     fingerprint: str
     """16 hex digits over content, labels, groups, given splits, votes and boxes; names do not
     matter."""
+    remarks: tuple[str, ...]
+    """What lies there and is not taken, or hardly meant so; a line each."""
 
     @property
     def num_images(self) -> int:
@@ -85,7 +87,7 @@ class Source:
 
 def scan(data: str) -> Source:
     """The source that `data` names; Refused where there is none, or nothing to tell apart in it."""
-    found = _find(data)
+    found, remarks = _find(data)
     problems = _problems_of(data, found)
     if problems:
         raise Refused(problems, data)
@@ -95,7 +97,8 @@ def scan(data: str) -> Source:
         raise Refused([Problem(data, first)], data)
     classes = tuple(sorted({image.label for image in found}))
     table = _table(found, identities, classes)
-    return Source(data, table, classes, _fingerprint(table))
+    remarks += _spellings(classes)
+    return Source(data, table, classes, _fingerprint(table), tuple(remarks))
 
 
 def _identities(found: Sequence[Found]) -> list[tuple[str, str | None]]:
@@ -113,9 +116,21 @@ def _identities(found: Sequence[Found]) -> list[tuple[str, str | None]]:
         return first + [identity for identities in read for identity in identities]
 
 
-def _find(data: str) -> list[Found]:
+def _spellings(classes: Iterable[str]) -> list[str]:
+    """A remark on labels that are hardly classes of their own."""
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(name.casefold(), []).append(name)
+    told = [" and ".join(names) for names in alike.values() if len(names) > 1]
+    if not told:
+        return []
+    return [f"labels that differ only in capitals are classes of their own: {some_of(told)}"]
+
+
+def _find(data: str) -> tuple[list[Found], list[str]]:
+    """The images, and remarks."""
     if is_toy(data):
-        return find_toy(data)
+        return find_toy(data), []
     if file_name(data).lower().endswith((".csv", ".parquet")) and not os.path.isdir(data):
         if not is_uri(data) and not os.path.exists(data):
             raise Refused([Problem(data, "no such file")], data)

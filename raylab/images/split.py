@@ -4,7 +4,8 @@ Pure: values in, values out. A side follows from content hashes and the names of
 never from file names or order. With `test` fixed, a larger `train` contains the smaller one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,21 +105,57 @@ def remarks(images: pa.Table, splits: Iterable[SplitConfig]) -> list[str]:
         lines.append(one_line(findings, left_out, as_given))
     patterns = dict.fromkeys(split.group_pattern for split in wanted)
     lines += [describe_groups(images, pattern) for pattern in patterns]
+    lines += _overruled(images, [split for split in wanted if split.strategy == "given"])
     return [line for line in lines if line]
 
 
-def idle_keys(splits: Iterable[SplitConfig], source: Source) -> set[str]:
-    """Fields that change nothing in one of the resolved splits: the source says it already."""
-    idle: set[str] = set()
-    for split in splits:
-        if split.strategy == "given" and split.folds:
-            idle |= {"split.train", "split.val", "split.test"}
-        elif (
-            split.strategy == "given"
-            and "val" in pc.unique(source.table["given_split"]).to_pylist()
-        ):
-            idle |= {f"split.{name}" for name in ("train", "val", "test", "seed", "group_pattern")}
-    return idle
+def idle_keys(split: SplitConfig, images: pa.Table) -> set[str]:
+    """Fields that change nothing in the resolved split: the source says it already."""
+    if split.strategy != "given":
+        return set()
+    if split.folds:
+        return {"split.train", "split.val", "split.test"}
+    if "val" in _sides_named(images):
+        return {f"split.{name}" for name in ("train", "val", "test", "seed", "group_pattern")}
+    return set()
+
+
+def describe(split: SplitConfig, images: pa.Table) -> str:
+    """`stratified, train 0.7, val 0.2`: the strategy, and what was chosen and has an effect."""
+    idle = idle_keys(split, images)
+    chosen = (f"{name} {value}" for name, value in _chosen(split) if f"split.{name}" not in idle)
+    return ", ".join([split.strategy, *chosen])
+
+
+def _overruled(images: pa.Table, splits: Sequence[SplitConfig]) -> Iterator[str]:
+    """What is asked of splits whose sides the source names, and not done."""
+    said = dict.fromkeys(
+        f"split.{name} {value}"
+        for split in splits
+        for name, value in _chosen(split)
+        if f"split.{name}" in idle_keys(split, images)
+    )
+    if said:
+        text = f"the source names its sides, whatever {', '.join(said)} say"
+        yield f"{text}; split.strategy: stratified cuts anew"
+    if splits and "test" not in _sides_named(images):
+        yield (
+            "the source names no test images and none are cut out: `final` will have nothing to "
+            "score; name some, or set split.strategy: stratified"
+        )
+
+
+def _chosen(split: SplitConfig) -> list[tuple[str, Any]]:
+    """Fields beside the strategy that are not as they are by themselves."""
+    usual = SplitConfig(strategy=split.strategy, folds=split.folds)
+    chosen = [(name, value) for name, value in split if value != getattr(usual, name)]
+    return [("folds", split.folds), *chosen] if split.folds else chosen
+
+
+def _sides_named(images: pa.Table) -> list[str | None]:
+    """The sides to which the source itself gives images."""
+    named: list[str | None] = pc.unique(images["given_split"]).to_pylist()
+    return named
 
 
 def _are_usable(images: pa.Table, split: SplitConfig) -> npt.NDArray[np.bool_]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylab.config.trial import Crop, Filter, TrialConfig
+from raylab.images.decode import missing_codecs
 from raylab.images.source import Source
 
 # Raise when the same bytes come to decode into other pixels: old variants are then not found.
@@ -46,7 +47,8 @@ class Format:
 
 def variant_id(source: Source, form: Format) -> str:
     """16 hex digits over the distinct contents, the format and PREPARE_VERSION; also over a filter
-    other than bicubic, and where faces are cut out over their boxes and CROP_VERSION.
+    other than bicubic, where faces are cut out over their boxes and CROP_VERSION, and over the
+    codecs that PIL lacks.
     """
     images = distinct(source)
     contents = "\n".join(images["sha256"].to_pylist())
@@ -55,6 +57,8 @@ def variant_id(source: Source, form: Format) -> str:
         text += f"\0{form.interpolation}"
     if form.crop != "none":
         text += f"\0{form.crop}\0{CROP_VERSION}\0{images['box'].to_pylist()}"
+    if missing := missing_codecs():
+        text += f"\0without {' '.join(missing)}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

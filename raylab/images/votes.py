@@ -36,7 +36,8 @@ def read_votes(row: Mapping[str, Any], columns: Mapping[str, str]) -> Votes | No
 
 
 def _number(column: str, cell: Any) -> float:
-    text = "" if cell is None else str(cell).strip()
+    gap = cell is None or cell != cell  # the gaps of a table of floats are NaN
+    text = "" if gap else str(cell).strip()
     try:
         number = float(text or 0)
     except ValueError:

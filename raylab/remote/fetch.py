@@ -63,12 +63,12 @@ class Parcel:
             elif line.startswith(END_MARK):
                 self._expected = line.removeprefix(END_MARK).strip()
 
-    def unpack(self, into: Folder) -> int:
-        """Write the files, each whole; how many. BrokenParcel, and nothing written, if damaged."""
+    def unpack(self, into: Folder) -> frozenset[str]:
+        """Write the files, each whole; their names. BrokenParcel if damaged: nothing is written."""
         if self._expected != self._digest.hexdigest():
             raise BrokenParcel("it ended early, or was damaged on its way")
         self._file.seek(0)
-        num_files = 0
+        names = set()
         with tarfile.open(fileobj=self._file, mode="r:gz") as tar:
             for member in tar:
                 content = tar.extractfile(member) if member.isreg() else None
@@ -76,9 +76,9 @@ class Parcel:
                     raise BrokenParcel(f"{member.name!r} is no plain file")
                 # Folder refuses names that leave it.
                 into.write_bytes(member.name, content.read())
-                num_files += 1
+                names.add(member.name)
         self._file.close()
-        return num_files
+        return frozenset(names)
 
 
 if __name__ == "__main__":

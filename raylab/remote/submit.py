@@ -35,8 +35,8 @@ RAY_LOGGERS = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray._private.runtime_env.packaging",
 )
-NUM_RECONNECTS = 5
-RECONNECT_S = 2.0
+# How long a cluster that does not answer is left alone before it is asked again.
+PAUSES_S = (2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 
 
 def submit_sweep(
@@ -100,7 +100,12 @@ class Job:
     ) -> "Job":
         """The job that writes the sweep's results `there`: the one that runs, or a new one."""
         grid = sweep.as_grid()
-        metadata = {"raylab_results": there, "raylab_sweep": digest(grid)}
+        given = " ".join(flags)
+        metadata = {
+            "raylab_results": there,
+            "raylab_sweep": digest(grid),
+            "raylab_options": given,
+        }
         for job in client.list_jobs():
             known = job.metadata or {}
             if job.status.is_terminal() or known.get("raylab_results") != there:
@@ -108,7 +113,9 @@ class Job:
             if known.get("raylab_sweep") != metadata["raylab_sweep"]:
                 text = f"job {job.submission_id} is writing another sweep there; wait, or stop it"
                 raise Refused([Problem(there, text)], "the results")
-            tell(f"job {job.submission_id} runs already; following it\n")
+            began = known.get("raylab_options", given)
+            with_others = "" if began == given else f", which began with {began or 'no options'}"
+            tell(f"job {job.submission_id} runs already; following it{with_others}\n")
             return cls(client, str(job.submission_id))
         arguments = [GRID, "--address", "auto", "--results", there, *flags]
         with tempfile.TemporaryDirectory() as folder:
@@ -125,22 +132,24 @@ class Job:
         return cls(client, job_id)
 
     def follow(self, hear: Callable[[str], object]) -> JobDetails:
-        """Its log, each character once, until it ended; how it ended."""
-        num_heard = 0
-        for attempt in range(NUM_RECONNECTS + 1):
-            if attempt:
-                time.sleep(RECONNECT_S)
+        """Its log, each character once, until it ended; how it ended. A connection that breaks is
+        made anew; what it raises is raised where that failed for two minutes on end.
+        """
+        num_heard = num_failed = 0
+        while True:
+            for_once = Skipping(hear, num_heard)
             try:
-                for_once = Skipping(hear, num_heard)
                 asyncio.run(listen(self.client, self.id, for_once))
                 info = self.client.get_job_info(self.id)
                 if info.status.is_terminal():
                     return info
+                num_failed = 0
             except (ClientError, RuntimeError, OSError):
-                if attempt == NUM_RECONNECTS:
+                num_failed = 0 if for_once.num_heard > num_heard else num_failed + 1
+                if num_failed > len(PAUSES_S):
                     raise
+            time.sleep(PAUSES_S[max(0, num_failed - 1)])
             num_heard = max(num_heard, for_once.num_heard)
-        raise ConnectionError("its log broke off again and again")
 
 
 class Skipping:
@@ -169,15 +178,16 @@ def fetch(client: JobSubmissionClient, there: str, results: ResultsDirectory) ->
     parcel = Parcel()
     try:
         job.follow(parcel.hear)
-        num_files = parcel.unpack(results.folder)
+        names = parcel.unpack(results.folder)
     except BrokenParcel as error:
         raise CannotFinish(
             f"the results could not be fetched: {error}\n"
             f"They are on the head in {there}; the same command fetches them again."
         ) from error
-    if num_files:
+    if names:
+        results.forget_replaced(names)
         results.write_fetched({"from": there})
-    return num_files
+    return len(names)
 
 
 def token_header() -> dict[str, str]:

@@ -9,10 +9,12 @@ from raylab.report.wording import count, percent
 
 MAX_PICTURES = 24
 MAX_COPIES = 12
+WRONG = "Labels that are probably wrong"
+DISPUTED = "Images whose label the models dispute (whether it is wrong cannot be told)"
 
 
 def images(sweep: Sweep) -> Section:
-    """Images whose label is probably wrong, and images that are there more than once."""
+    """Images whose label the models dispute, and images that are there more than once."""
     blocks: list[Block] = []
     if sweep.evidence is not None and not sweep.evidence.images.empty:
         table = sweep.evidence.images
@@ -21,12 +23,14 @@ def images(sweep: Sweep) -> Section:
 
 
 def _suspects(sweep: Sweep, table: pd.DataFrame) -> list[Block]:
-    suspects = None if sweep.diagnosis is None else sweep.diagnosis.suspects
-    if suspects is None:
-        return [Note("The labels could not be judged: too few predictions (see the findings).")]
+    diagnosis = sweep.diagnosis
+    if diagnosis is None or diagnosis.suspects is None or diagnosis.quality is None:
+        return [Note("The labels could not be judged (see the findings).")]
+    suspects = diagnosis.suspects
     if suspects.empty:
         return [Note("No label is more likely wrong than right.")]
     hashes = table.drop_duplicates("image_id").set_index("image_id")["sha256"].to_dict()
+    title = WRONG if diagnosis.quality.is_clear else DISPUTED
     pictures = []
     for row in suspects.head(MAX_PICTURES).to_dict("records"):
         lines = (
@@ -37,10 +41,10 @@ def _suspects(sweep: Sweep, table: pd.DataFrame) -> list[Block]:
         sha256 = str(hashes.get(row["image_id"], ""))
         pictures.append(picture(_data(sweep), str(row["path"]), sha256, lines))
     if not any(image.uri for image in pictures):
-        return [_listed(pictures, f"{len(suspects):,}{_by_whom(sweep)}")]
+        return [_listed(title, pictures, f"{len(suspects):,}{_by_whom(sweep)}")]
     shown = f"The {len(pictures)} most suspicious of {len(suspects):,}"
     note = f"{shown}{_by_whom(sweep)}; raylab diagnose writes them all."
-    return [Gallery("Labels that are probably wrong", pictures, note)]
+    return [Gallery(title, pictures, note)]
 
 
 def _by_whom(sweep: Sweep) -> str:
@@ -51,7 +55,7 @@ def _by_whom(sweep: Sweep) -> str:
     return f", to models that agree with {percent(opinion.accuracy, 0)} of the labels"
 
 
-def _listed(pictures: list[Picture], of: str) -> Table:
+def _listed(title: str, pictures: list[Picture], of: str) -> Table:
     """By name, where not one can be shown."""
     rows = [[image.path, *image.lines] for image in pictures]
     columns = [Column("image"), Column("labelled"), Column("probably"), Column("how sure", True)]
@@ -59,7 +63,7 @@ def _listed(pictures: list[Picture], of: str) -> Table:
         f"The {len(pictures)} most suspicious of {of}, by name: the images themselves were not "
         "where the grid says, or are not those that were learned from."
     )
-    return Table("Labels that are probably wrong", columns, rows, notes=[note])
+    return Table(title, columns, rows, notes=[note])
 
 
 def _duplicates(sweep: Sweep, table: pd.DataFrame) -> list[Block]:

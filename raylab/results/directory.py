@@ -281,7 +281,7 @@ class ResultsDirectory:
     # What `diagnose` leaves
 
     def write_suspects(self, table: pa.Table) -> None:
-        """One row per image whose label is probably wrong, the most suspicious first."""
+        """One row per image whose label the models dispute, the most suspicious first."""
         self.folder.write_table(SUSPECTS, table)
 
     def suspects(self) -> pa.Table:
@@ -318,6 +318,11 @@ class ResultsDirectory:
             return None
 
     # What a copy of another place knows of it
+
+    def forget_replaced(self, arrived: frozenset[str]) -> None:
+        """After the files of these names were copied here: what they have replaced goes."""
+        self._journal.forget_replaced(arrived)
+        self._records = None
 
     def write_fetched(self, origin: Mapping[str, Any]) -> None:
         """Where these results were copied from."""

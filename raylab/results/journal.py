@@ -48,6 +48,16 @@ class Journal:
                 list(threads.map(self.folder.delete, map(_small, self._open)))
             self._open = {}
 
+    def forget_replaced(self, arrived: frozenset[str]) -> None:
+        """After the files of another journal were copied over these: deletes the small files that
+        it has put into its segments since they were copied before, and which would pass for newer.
+        """
+        left = set(self.folder.names("records/")) - arrived
+        for segment in arrived.intersection(map(_segment, self._segments())):
+            trial_ids = self.folder.read_table(segment, ["trial_id"])["trial_id"].to_pylist()
+            for name in left.intersection(map(_small, trial_ids)):
+                self.folder.delete(name)
+
     def records(self) -> dict[str, Record]:
         """Every trial's newest record; a damaged small file is passed over with a warning."""
         small = self._small_records()  # before the segments are listed

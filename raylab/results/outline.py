@@ -21,6 +21,7 @@ def plan_text(found: Mapping[str, Any]) -> str:
         *([f"folds     {folds} for each config and seed (split.fold)"] if folds else []),
         f"images    {found['images']:,} ({classes})",
         *(f"          {line}" for line in found["remarks"]),
+        *_splits(found),
         f"epochs    {found['epochs']:,} in all",
         f"results   {found['results']}",
         *map(_variant, found["variants"]),
@@ -28,6 +29,14 @@ def plan_text(found: Mapping[str, Any]) -> str:
         *_table(found),
     ]
     return "\n".join(lines)
+
+
+def _splits(found: Mapping[str, Any]) -> Iterator[str]:
+    for split in found["splits"]:
+        sides = ", ".join(f"{side} {split[side]:,}" for side in ("train", "val", "test"))
+        yield f"split     {split['split']}: {sides}"
+    if found["num_splits"] > len(found["splits"]):
+        yield f"          {found['num_splits']:,} splits in all: other seeds, folds or values"
 
 
 def _variant(variant: Mapping[str, Any]) -> str:

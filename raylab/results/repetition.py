@@ -141,7 +141,9 @@ def predictions_difference(then: pa.Table | None, now: pa.Table) -> str | None:
 
 
 def spread_of(record: Record, family: Iterable[Record]) -> Spread:
-    """Of the family's complete seeds on the same split; of one alone, the binomial error."""
+    """Of the family's complete seeds on the same split; of one alone, or of seeds that agree to the
+    last image, the binomial error.
+    """
     values = {
         other.trial_id: other.val_accuracy
         for other in (record, *family)
@@ -150,9 +152,14 @@ def spread_of(record: Record, family: Iterable[Record]) -> Spread:
         and other.status == "complete"
         and other.val_accuracy is not None
     }
+    why = "there is one seed only"
     if len(values) > 1:
         std = statistics.stdev(values.values())
-        return Spread(std, f"std over {len(values)} seeds", len(values) - 1)
-    share, count = record.val_accuracy or 0.0, record.num_val or 1
+        if std > 0:
+            return Spread(std, f"std over {len(values)} seeds", len(values) - 1)
+        why = f"its {len(values)} seeds agree to the last image"
+    count = record.num_val or 1
+    # half an image right and half one wrong: a perfect model's next run may miss one
+    share = ((record.val_accuracy or 0.0) * count + 0.5) / (count + 1)
     error = math.sqrt(share * (1 - share) / count)
-    return Spread(error, f"binomial standard error of {count} images, since there is one seed only")
+    return Spread(error, f"binomial standard error of {count} images, since {why}")

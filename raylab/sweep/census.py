@@ -1,4 +1,4 @@
-"""What the trials of a sweep come to together: image formats, the fields that differ, epochs."""
+"""What the trials of a sweep come to together: formats, splits, fields that differ, epochs."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from raylab.config.differences import Differences
 from raylab.config.expand import decisive, expand, num_product, swept, values_of
 from raylab.config.fields import coerce
 from raylab.config.sweep import SweepConfig
-from raylab.config.trial import TrialConfig
+from raylab.config.trial import SplitConfig, TrialConfig
 from raylab.images.variant import Format
 
 COUNTED = frozenset({"image_size", "channels", "crop", "epochs"}) | CHECKED_TOGETHER | FINISHED
@@ -26,17 +26,21 @@ class Census:
     """The flat names of the fields in which the configs differ."""
     num_epochs: int
     """Of all of them together."""
+    splits: tuple[SplitConfig, ...]
+    """Each once."""
 
 
 def census_of(configs: Iterable[TrialConfig]) -> Census:
     """Each config is looked at."""
     variants: set[Format] = set()
+    splits: dict[SplitConfig, None] = {}
     differences, num_epochs = Differences(), 0
     for config in configs:
         variants.add(Format.of(config))
+        splits[config.split] = None
         differences.note(config)
         num_epochs += config.epochs
-    return Census(tuple(sorted(variants)), tuple(differences.fields()), num_epochs)
+    return Census(tuple(sorted(variants)), tuple(differences.fields()), num_epochs, tuple(splits))
 
 
 def census_of_grid(sweep: SweepConfig, finish: Finish) -> Census:
@@ -50,6 +54,7 @@ def census_of_grid(sweep: SweepConfig, finish: Finish) -> Census:
         found.variants,
         tuple(name for name in TrialConfig().flat() if name in differing),
         found.num_epochs * (num_product(sweep) // num_product(part)),
+        found.splits,
     )
 
 

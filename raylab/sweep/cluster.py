@@ -19,6 +19,7 @@ from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 import raylab
 from raylab.config.sweep import Resources
 from raylab.errors import CannotFinish, Problem, Refused
+from raylab.results.environment import num_cpus
 from raylab.sweep.growth import Nodes, possible_workers
 
 # So many trials ask an autoscaler for nodes at once, and are planned where it does not say how many
@@ -132,7 +133,7 @@ def connected(address: str | None) -> Iterator[Capacity]:
             log_to_driver=False,
             include_dashboard=False if address is None else None,
             runtime_env=runtime_env if address else None,  # this machine's inherit os.environ
-            num_cpus=os.cpu_count() if address is None else None,
+            num_cpus=num_cpus() if address is None else None,
         )
     except Exception as error:  # a bare one says that Ray's own processes came up too slowly
         raise CannotFinish(f"{no_ray(address)}: {error}") from error
@@ -219,5 +220,12 @@ def slot_for(resources: Resources, capacity: Capacity) -> Slot:
 
 def places(node: tuple[float, float], cpus: float, gpus: float) -> int:
     """How many workers of that size one node holds."""
-    fits = [node[0] / cpus] + ([node[1] / gpus] if gpus else [])
-    return math.floor(min(fits) + 1e-9)  # 1 / 0.2 is not quite 5
+    fits = whole(node[0] / cpus)
+    if 0 < gpus < 1:  # Ray lays no fraction across two GPUs
+        return min(fits, int(node[1]) * whole(1 / gpus))
+    return min(fits, whole(node[1] / gpus)) if gpus else fits
+
+
+def whole(quotient: float) -> int:
+    """Rounded down, but 1 / 0.2, which is not quite 5, is 5."""
+    return math.floor(quotient + 1e-9)

@@ -25,13 +25,13 @@ from raylab.sweep.failures import (
     MAX_LOSSES,
     MAX_RESTARTS,
     TIMEOUT,
+    Beginning,
     Failure,
     failure_in,
     last_story,
-    one_cause,
 )
 from raylab.sweep.lock import Hold
-from raylab.sweep.queue import TrialQueue
+from raylab.sweep.queue import TrialQueue, outcome_of
 from raylab.sweep.shelf import Shelf
 from raylab.training.epoch import EpochRow
 
@@ -84,6 +84,7 @@ class Collector(Callback):
         environment_id: str | None = None,
         timeout_s: float | None = None,
         hold: Hold | None = None,
+        num_families: int = MAX_FAILED_FROM_START,
     ) -> None:
         self.results, self.queue, self.view = results, queue, view
         self.split_fingerprint, self.data_fingerprint = split_fingerprint, data_fingerprint
@@ -93,13 +94,11 @@ class Collector(Callback):
         self.running: dict[str, Running] = {}
         self.ended: list[str] = []
         """The trials of this run in the order in which they ended."""
-        self.first: list[Record] = []
-        """Their first few records: all are in the results, and would fill the driver."""
         self.forgotten: Any = None
         """The first of Tune's trials that ended."""
         self.shelf = Shelf(results, keep, metric, queue.needed)
         self.timeout_s, self.hold = timeout_s, hold or Hold()
-        self.may_be_hopeless = True
+        self.beginning = Beginning(num_families)
         self.keeps_states = True
         """Whether no trial said that its state could not be written."""
         self.advice: str | None = None
@@ -119,7 +118,7 @@ class Collector(Callback):
         """
         held = self.results.checkpoint_ids()
         for record in records:
-            self.may_be_hopeless = self.may_be_hopeless and record.status == "failed"
+            self.beginning.is_over |= record.status != "failed"
             self.sound_alarm(record)
             if record.trial_id in held and record.data_fingerprint == self.data_fingerprint:
                 self.shelf.put(record)
@@ -260,7 +259,7 @@ class Collector(Callback):
             if running.has_state and not (status == "failed" and running.may_heal):
                 self.results.delete_state(identity)
             self.ended.append(identity)
-            self.queue.ended(identity, record.outcome(self.metric))
+            self.queue.ended(identity, outcome_of(record, self.metric))
             self.shelf.put(record)
             self.shelf.clear()
             self.view.ended(record)
@@ -290,17 +289,12 @@ class Collector(Callback):
 
     def stop_if_hopeless(self, record: Record) -> None:
         """Start nothing more when all that ended so far failed of one cause."""
-        if not self.may_be_hopeless or self.advice:
-            return
-        self.may_be_hopeless = record.status == "failed"
-        if len(self.first) < MAX_FAILED_FROM_START:
-            self.first.append(record)
-        cause = one_cause(self.first)
+        cause = self.beginning.hear(record)
         if cause is not None:
             self.advice = (
-                f"the first {MAX_FAILED_FROM_START} trials failed of one cause, and no more were "
-                f"started:\n  {cause}\nMend it and add --retry-failed; or the same command goes on "
-                "with the other trials."
+                f"the first {self.beginning.num_failed} trials failed of one cause, and no more "
+                f"were started:\n  {cause}\nMend it and add --retry-failed; or the same command "
+                "goes on with the other trials."
             )
             self.queue.stop()
 

@@ -1,7 +1,6 @@
 """Why a trial ended without a result, from what Ray says of its process; what a driver knows."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,11 @@ MAX_FAILED_FROM_START = 3
 
 TIMEOUT, OUT_OF_MEMORY = "timeout", "OutOfMemory"
 PROCESS_DIED, NODE_LOST, WEIGHTS = "ProcessDied", "NodeLost", "weights"
+DIVERGED = "diverged"
+OF_THE_MACHINE = frozenset({TIMEOUT, PROCESS_DIED, NODE_LOST})
+"""What says nothing of the config."""
+OF_THE_CONFIG = frozenset({DIVERGED, OUT_OF_MEMORY})
+"""What says nothing of other configs."""
 
 # In Ray's own words, since a lost process leaves no exception.
 _NODE_LOST = re.compile(r"node (has )?died|node.{0,40}(was|is) (preempted|drained|dead)", re.I)
@@ -103,10 +107,32 @@ def pause_before(num_restarts: int) -> float:
     return min(60.0, FIRST_PAUSE_S * 2 ** (num_restarts - 1)) if num_restarts else 0.0
 
 
-def one_cause(records: Iterable[Record]) -> str | None:
-    """The cause of which all have failed, if there are enough to expect it of the next ones."""
-    found = list(records)
-    if len(found) < MAX_FAILED_FROM_START or any(r.status != "failed" for r in found):
-        return None
-    causes = {record.cause for record in found}
-    return f"{found[-1].error_kind}: {found[-1].error}" if len(causes) == 1 else None
+class Beginning:
+    """The trials that ended first, as long as all failed of one cause that is not their config's.
+
+    Seeds and folds run next to each other: what fails with each of them may be one config's fault.
+    """
+
+    def __init__(self, num_families: int) -> None:
+        """num_families: of the sweep; of fewer than three each has to fail."""
+        self.num_expected = min(MAX_FAILED_FROM_START, num_families)
+        self.families: set[str] = set()
+        self.causes: set[tuple[str, str]] = set()
+        self.num_failed = 0
+        self.is_over = False
+
+    def hear(self, record: Record) -> str | None:
+        """The cause, once enough have failed to expect it of the next ones."""
+        if self.is_over:
+            return None
+        self.causes.add(record.cause)
+        others_may_do = record.status != "failed" or record.error_kind in OF_THE_CONFIG
+        if others_may_do or len(self.causes) > 1:
+            self.is_over = True
+            return None
+        self.num_failed += 1
+        self.families.add(record.family_id)
+        if self.num_failed < MAX_FAILED_FROM_START or len(self.families) < self.num_expected:
+            return None
+        self.is_over = True
+        return f"{record.error_kind}: {record.error}"

@@ -8,66 +8,94 @@ from itertools import islice, product, starmap
 from statistics import fmean
 from typing import Any
 
+import pyarrow as pa
+
 from raylab.config.expand import (
     config_from,
     count_draws,
     count_trials,
     expand,
-    fixed_axes,
     idle_exclusions,
     split_choices,
-    swept,
 )
-from raylab.config.fields import coerce, root
 from raylab.config.files import FILES, digest_of, parent_of
 from raylab.config.identity import trial_id
 from raylab.config.population import Population
-from raylab.config.sweep import Distribution, SweepConfig
+from raylab.config.possible import (
+    first_assignment,
+    moved_fields,
+    others,
+    possible,
+    possible_values,
+)
+from raylab.config.sweep import SweepConfig
 from raylab.config.trial import Filter, SplitConfig, TrialConfig
 from raylab.errors import Problem, Refused
 from raylab.images.crop import crop_problem
+from raylab.images.enough import (
+    Sides,
+    check_classes,
+    check_sides,
+    totals,
+    try_splits,
+    undecoded,
+    unreadable,
+    unvalidated,
+)
 from raylab.images.source import Source
-from raylab.images.split import idle_keys, remarks, resolve_strategy
+from raylab.images.split import describe, remarks, resolve_strategy
 from raylab.images.variant import Format, variant_id
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, best_epoch
 from raylab.sweep.census import Census, census_of, census_of_grid
 from raylab.sweep.draws import draws_over, recalled
 from raylab.sweep.entry import pretrained_filter
+from raylab.sweep.overruled import overruled
 
 # Images of so many sizes would fill the disk before the first trial: ask instead.
 MAX_VARIANTS = 16
+# BatchNorm's statistics of fewer images are noise (Wu and He 2018).
+MIN_NORM_IMAGES = 16
 
 
 @dataclass(frozen=True)
 class Plan:
     """A sweep over one source. Nothing in here starts or writes anything.
 
-    Refused: axes that change nothing, since this source gives the sides itself; faces that cannot
-    be cut out.
+    Refused: axes and levers that change nothing, since this source gives the sides itself; faces
+    that cannot be cut out; too few images of a class, or none of it to train on.
     """
 
     sweep: SweepConfig
     source: Source
 
     def __post_init__(self) -> None:
-        swept = [k for k, axis in self.sweep.axes.items() if not fixed(axis)]
-        swept += [k for group in self.sweep.zip for k, axis in group.items() if not fixed(axis)]
-        idle = [] if self.sweep.exclude else idle_keys(self.splits, self.source)
-        text = (
-            "the source names its train, val and test images, so that this axis changes nothing; "
-            "take it out, or set split.strategy: stratified"
-        )
-        problems = [Problem(f"axes.{key}", text) for key in swept if key in idle]
+        problems = [*overruled(self.sweep, self.splits, self.images, self.resolve)]
         if "face" in possible(self.sweep, "crop") and (text := crop_problem(self.source) or ""):
             problems.append(Problem("crop", text))
         if problems:
             raise Refused(problems, self.source.location)
+        check_classes(self.images, self.source.location)
+        check_sides(self.images, self.sides, self.source.location)
+
+    @cached_property
+    def images(self) -> pa.Table:
+        """The image table as far as it is known before any image is decoded."""
+        return undecoded(self.source)
 
     @cached_property
     def splits(self) -> tuple[SplitConfig, ...]:
-        """The splits that the axes make, one fold of each."""
-        return tuple(dict.fromkeys(map(self.resolve, split_choices(self.sweep))))
+        """Those of all trials; of Optuna, which decides later, those that the listed axes make, one
+        fold of each.
+        """
+        if self.sweep.search.kind == "optuna":
+            return tuple(dict.fromkeys(map(self.resolve, split_choices(self.sweep))))
+        return self.census.splits
+
+    @cached_property
+    def sides(self) -> dict[SplitConfig, Sides]:
+        """How some of the splits divide the classes."""
+        return try_splits(self.images, self.splits)
 
     @cached_property
     def num_trials(self) -> int:
@@ -257,7 +285,17 @@ class Plan:
             "fields": list(self.fields),
             "folds": sorted({split.folds for split in self.splits if split.folds}),
             "notes": list(notes(self.sweep)),
-            "remarks": remarks(self.source.table, self.splits),
+            "remarks": [
+                *self.source.remarks,
+                *unreadable(self.images),
+                *remarks(self.images, self.splits),
+                *unvalidated(self.sides),
+            ],
+            "splits": [
+                {"split": describe(split, self.images), **totals(sides)}
+                for split, sides in self.sides.items()
+            ],
+            "num_splits": len(self.splits),
             "images": self.source.table.num_rows,
             "classes": dict(sorted(Counter(self.source.table["label"].to_pylist()).items())),
             "data_fingerprint": self.source.fingerprint,
@@ -290,7 +328,7 @@ def planned_digest(field: str, file: str, meant: str) -> str:
 
 
 def notes(sweep: SweepConfig) -> Iterator[str]:
-    """What a grid asks for in vain."""
+    """What a grid asks for in vain, or more than it means."""
     for place in idle_exclusions(sweep):
         yield f"exclude[{place}] leaves nothing out: no trial agrees with all of it"
     wanted = sweep.search.num_trials
@@ -299,12 +337,21 @@ def notes(sweep: SweepConfig) -> Iterator[str]:
     workers, gpus = sweep.resources.workers, sweep.resources.gpus
     if gpus != "auto" and gpus > workers:
         yield f"gpus {gpus:g}: a worker trains on one GPU, the others idle; give workers {gpus:g}"
+    each = min(possible(sweep, "batch_size")) // workers
+    if workers > 1 and each < MIN_NORM_IMAGES and False in possible(sweep, "freeze_bn"):
+        text = "BatchNorm learns from those alone; raise batch_size or lower workers"
+        yield f"workers {workers}: {each} images of a batch each, and {text}"
+    alone = sweep.model_copy(update={"levers": ()})  # one at a time
+    if "balanced" in possible(alone, "sampler") and possible(alone, "class_weights") != {"none"}:
+        text = "both make up for classes of few images, together twice; take one of them out"
+        yield f"sampler balanced and class_weights: {text}"
 
 
 def reusable_records(sweep: SweepConfig, results: ResultsDirectory) -> dict[str, Record]:
     """By trial_id, in brief, the records that stand for a trial of this sweep, were it run again.
 
-    Not those of trials that another scheduler pruned, or whose best epoch another metric chose.
+    Not those of trials that were pruned where this scheduler prunes none, or whose best epoch
+    another metric chose.
     """
     return {r.trial_id: r.brief for r in results.each_record() if stands(r, sweep)}
 
@@ -330,58 +377,7 @@ def stands(record: Record, sweep: SweepConfig) -> bool:
     """Whether running the trial in this sweep would give this record."""
     if record.status == "failed":
         return True
-    if record.status == "pruned" and sweep.scheduler.kind == "none":
+    ran = record.num_epochs
+    if record.status == "pruned" and ran not in sweep.scheduler.rungs(ran):
         return False
     return best_epoch(record.epochs, sweep.metric).get("epoch") == record.best_epoch
-
-
-def moved_fields(sweep: SweepConfig) -> tuple[str, ...]:
-    """The flat names of the fields that axes move: `augment` of `augment.flip`, every `split.…` of
-    `split`.
-    """
-    keys = swept(sweep)
-    return tuple(
-        name
-        for name in TrialConfig().flat()
-        if name in keys or root(name) in keys or name in map(root, keys)
-    )
-
-
-def fixed(axis: tuple[Any, ...] | Distribution) -> bool:
-    """Whether there is nothing to choose from."""
-    return isinstance(axis, tuple) and len(axis) == 1
-
-
-def first_assignment(sweep: SweepConfig) -> dict[str, Any]:
-    """The first value of everything that is listed."""
-    first = {key: values[0] for key, values in fixed_axes(sweep).items()}
-    return first | {key: values[0] for group in sweep.zip for key, values in group.items()}
-
-
-def others(sweep: SweepConfig, names: set[str]) -> dict[str, list[Any]]:
-    """Of each whole field that is none of `names` the values of its axis, of a range its end."""
-    axes = sweep.axes | {key: axis for group in sweep.zip for key, axis in group.items()}
-    return {
-        key: [axis.high] if isinstance(axis, Distribution) else [coerce(key, v) for v in axis]
-        for key, axis in axes.items()
-        if key in TrialConfig.model_fields and key not in names
-    }
-
-
-def possible(sweep: SweepConfig, field: str) -> set[Any]:
-    """All values that a field without a range can take in the sweep."""
-    listed = [fixed_axes(sweep), *sweep.zip]
-    axis = next((values[field] for values in listed if field in values), None)
-    base = sweep.trial.get(field, TrialConfig.model_fields[field].default)
-    return {*(axis or [base]), *(lever[field] for lever in sweep.levers if field in lever)}
-
-
-def possible_values(sweep: SweepConfig, field: str, base: int) -> list[int]:
-    """All values that a whole-number field can take in the sweep."""
-    listed = fixed_axes(sweep) | {key: v for group in sweep.zip for key, v in group.items()}
-    if field in listed:
-        return sorted(set(listed[field]))
-    axis = sweep.axes.get(field)
-    if isinstance(axis, Distribution):
-        return list(range(int(axis.low), int(axis.high)))
-    return [base]

@@ -22,13 +22,17 @@ from raylab.config.population import Population
 from raylab.config.sweep import Distribution, SweepConfig, metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.errors import CannotFinish
+from raylab.results.record import Record
 from raylab.sweep.draws import assignment_of, drawn_for, recalled, runs_of
+from raylab.sweep.failures import OF_THE_MACHINE
 
 MAX_DRAWS = 1000
 RECALLED = {"recalled": True}
 """What Optuna is told of a draw that an earlier run of the sweep made."""
-# A config's outcome: the metric's value, or None for a trial that failed.
-Outcome = float | None
+UNFIT: Final = "unfit"
+"""Said in place of a value where the config itself failed: it diverged, or no memory held it."""
+# Of a config the metric's value; None where its machine failed, which says nothing of it.
+Outcome = float | Literal["unfit"] | None
 LATER: Final = "later"
 """Said in place of a config while the next one hangs on trials that still run."""
 Proposal = TrialConfig | Literal["later"] | None
@@ -102,7 +106,8 @@ class PopulationProposer(Proposer):
             )
 
     def observe(self, config: TrialConfig, outcome: Outcome) -> None:
-        self.population.outcomes[self.population.identify(config)] = outcome
+        value = None if outcome == UNFIT else outcome
+        self.population.outcomes[self.population.identify(config)] = value
 
     def needed(self) -> Collection[str]:
         return self.population.needed()
@@ -121,8 +126,7 @@ class OptunaProposer(Proposer):
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         is_max = metric_mode(sweep.metric) == "max"
         direction = StudyDirection.MAXIMIZE if is_max else StudyDirection.MINIMIZE
-        sampler = optuna.samplers.TPESampler(seed=sweep.seeds[0], constant_liar=True)
-        self.study = optuna.create_study(direction=direction, sampler=sampler)
+        self.study = optuna.create_study(direction=direction, sampler=sampler_for(sweep))
         self.sweep, self.finish = sweep, finish
         self.distributions = optuna_space(sweep)
         self.waiting: list[TrialConfig] = []
@@ -137,6 +141,7 @@ class OptunaProposer(Proposer):
         remembered, however many of them this run comes to.
         """
         self.assignments = [dict(assignment) for assignment in assignments]
+        self.study.sampler = sampler_for(self.sweep, len(self.assignments))
         for assignment in self.assignments:
             drawn = drawn_for(self.sweep, assignment)
             if drawn is not None:
@@ -191,11 +196,26 @@ class OptunaProposer(Proposer):
         outcomes.append(outcome)
         if len(outcomes) < num_replicas(self.sweep):
             return
-        values = [value for value in outcomes if value is not None]
+        values = [value for value in outcomes if value is not None and value != UNFIT]
         if len(values) == len(outcomes):
             self.study.tell(trial, sum(values) / len(values))
+        elif UNFIT in outcomes:  # to TPE worse than all others; of FAIL it would learn nothing
+            self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
             self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+
+
+def sampler_for(sweep: SweepConfig, num_drawn: int = 0) -> optuna.samplers.TPESampler:
+    """After so many draws of earlier runs a stream of its own: the first one would give them again
+    for new ones.
+    """
+    return optuna.samplers.TPESampler(seed=sweep.seeds[0] + num_drawn, constant_liar=True)
+
+
+def outcome_of(record: Record, metric: str) -> Outcome:
+    """What the proposer hears of a trial that has ended."""
+    value = record.outcome(metric)
+    return UNFIT if value is None and record.error_kind not in OF_THE_MACHINE else value
 
 
 def optuna_space(sweep: SweepConfig) -> dict[str, BaseDistribution]:
@@ -245,12 +265,14 @@ class TrialQueue(Searcher):
         self.repeats: Counter[str] = Counter()
         """How often a trial that runs was proposed again."""
         self.is_stopped = False
+        self.is_cut_short = False
+        """Whether the budget kept it from starting a trial."""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Tune's question for the next trial; its `trial_id` is Tune's own name for it. None = it
         is to ask again once a trial has ended.
         """
-        while not self.is_stopped and self.may_start():
+        while not self.is_stopped:
             config = self.proposer.propose()
             if config is None:
                 break
@@ -264,6 +286,9 @@ class TrialQueue(Searcher):
             if is_finished or identity in self.started:
                 self.proposer.observe(config, self.outcomes.get(identity, outcome))
                 continue
+            if not self.may_start():
+                self.is_cut_short = self.is_stopped = True
+                break
             self.started.add(identity)
             self.running[identity] = config
             return {"trial_id": identity, "config": config.model_dump(mode="json")}

@@ -5,6 +5,7 @@ from ray.train import WorkerGroupError
 
 from raylab.sweep.cluster import Slot
 from raylab.sweep.failures import (
+    DIVERGED,
     OUT_OF_MEMORY,
     OUT_OF_MEMORY_TEXT,
     PEER_GONE,
@@ -23,7 +24,7 @@ def failure_of(error: Exception) -> Failure:
     """What the trial's own code raised."""
     text = str(error).strip().splitlines()[-1][:500] if str(error).strip() else ""
     if isinstance(error, DivergedError):
-        kind = "diverged"
+        kind = DIVERGED
     elif isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
         and (is_out_of_memory(error) or OUT_OF_MEMORY_TEXT.search(str(error)))

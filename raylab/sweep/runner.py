@@ -1,7 +1,6 @@
 """The sweep itself: plan, prepare the images, run the trials on Ray Tune, gather the records."""
 
 import os
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import ray.tune
 from ray.exceptions import RayError
 from ray.tune.schedulers import TrialScheduler
 
+from raylab.config.expand import num_replicas
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import SplitConfig
 from raylab.errors import CannotFinish
@@ -21,7 +21,8 @@ from raylab.events.logged import LoggedView, check_loggers
 from raylab.events.metrics import MeteredView
 from raylab.events.progress import View, Views, make_view
 from raylab.images.cache import cache_folder
-from raylab.images.prepare import Variant, check_classes, image_table, prepare
+from raylab.images.enough import check_classes, check_sides, count_sides, unreadable, unvalidated
+from raylab.images.prepare import Variant, image_table, prepare
 from raylab.images.source import scan
 from raylab.images.split import remarks, split_fingerprint
 from raylab.images.variant import Format
@@ -29,6 +30,7 @@ from raylab.results.directory import ResultsDirectory
 from raylab.results.environment import environment
 from raylab.results.record import Record
 from raylab.storage import cannot_write
+from raylab.sweep.allowance import Allowance
 from raylab.sweep.cluster import Capacity, Slot, connected, image_memory_bytes, slot_for
 from raylab.sweep.collector import Collector
 from raylab.sweep.entry import run_trial
@@ -45,8 +47,9 @@ from raylab.sweep.queue import (
     PopulationProposer,
     Proposer,
     TrialQueue,
+    outcome_of,
 )
-from raylab.sweep.shards import Images, Prepared, Variants, dataset_of
+from raylab.sweep.shards import Images, loaded
 from raylab.sweep.shared import Shared
 from raylab.sweep.shared_storage import refuse_unshared
 from raylab.sweep.shelf import clear_states
@@ -134,7 +137,7 @@ class Sweeping:
         self.options, self.view, self.capacity = options, view, capacity
         self.slot: Slot = slot_for(self.sweep.resources, capacity)
         self.image_memory_bytes = image_memory_bytes(self.sweep.resources, capacity)
-        self.begun_at = time.monotonic()
+        self.allowance = Allowance(self.sweep)
         self.write_split = cache(self._write_split)
 
     def run(self) -> Outcomes:
@@ -155,11 +158,11 @@ class Sweeping:
             if record is None:
                 return False, None
             reused[identity] = record
-            return True, record.outcome(self.sweep.metric)
+            return True, outcome_of(record, self.sweep.metric)
 
         queue = TrialQueue(
-            *(proposer, self.plan.identify, recorded, self.may_start, self.sweep.metric),
-            named_parents(self.sweep),
+            *(proposer, self.plan.identify, recorded),
+            *(self.allowance.may_start, self.sweep.metric, named_parents(self.sweep)),
         )
         collector = self.collector(queue)
         epochs = sum(epochs for identity, epochs in planned.items() if identity not in reused)
@@ -176,7 +179,16 @@ class Sweeping:
         finally:
             if self.hold.taken_by is None:
                 self.results.flush()
-        return Outcomes(self.records_of((*reused, *collector.ended)), interrupted, collector.advice)
+        advice = self.advice(collector, reused)
+        return Outcomes(self.records_of((*reused, *collector.ended)), interrupted, advice)
+
+    def advice(self, collector: Collector, reused: Collection[str]) -> str | None:
+        """Why it stopped early of its own accord, if it did, and what to do."""
+        if not collector.queue.is_cut_short:
+            return collector.advice
+        num_trials = self.plan.num_trials
+        num_left = num_trials - len(reused) - len(collector.queue.started)
+        return self.allowance.advice(num_left, num_trials)
 
     def records_of(self, identities: Iterable[str]) -> tuple[Record, ...]:
         """The trials' records in brief, as the results keep them."""
@@ -186,11 +198,16 @@ class Sweeping:
         return tuple(known[identity] for identity in wanted if identity in known)
 
     def clear_states(self, planned: Collection[str]) -> None:
-        """Keep the states from which trials of this run, or failed ones later, may go on."""
+        """Keep the states from which trials may go on: of this run, failed ones, and those of a
+        wider grid in these results, of which the view is told.
+        """
         ended = {name for name, record in self.reusable.items() if record.status != "failed"}
-        is_planned = self.sweep.search.kind in ("grid", "random")
-        staying = () if self.options.fresh else planned if is_planned else None
-        clear_states(self.results, ended, staying)
+        staying = clear_states(self.results, None if self.options.fresh else ended)
+        others = staying.difference(planned)
+        if others and self.sweep.search.kind in ("grid", "random"):
+            where = self.results.path_of("states")
+            text = f"states of trials that this grid leaves out: {len(others):,}"
+            self.view.note(f"{text}; they stay in {where}, to go on from")
 
     def collector(self, queue: TrialQueue) -> Collector:
         """The writer of records, which knows what earlier runs kept."""
@@ -206,6 +223,7 @@ class Sweeping:
             self.environment_id,
             None if minutes is None else 60 * minutes,
             self.hold,
+            self.plan.num_trials // num_replicas(self.sweep),
         )
         collector.resume_kept(self.results.each_record())
         return collector
@@ -257,27 +275,28 @@ class Sweeping:
             variants[form] = prepare(self.plan.source, form, folder, progress)
         first = min(variants.values(), key=lambda variant: variant.crop)  # `face`, if there is one
         table = image_table(self.plan.source, first)
-        check_classes(table)
         self.results.write_images(table)
+        where = self.results.path_of("images.parquet")
+        check_classes(table, where)
         self.results.write_grid(self.sweep.as_grid())
         self.environment_id = self.results.write_environment(environment())
-        where = self.results.path_of("images.parquet")
-        left_out = table.num_rows - sum(s == "ok" for s in table["status"].to_pylist())
-        if left_out:
-            self.view.note(f"{left_out:,} files cannot be read and are left out; see {where}")
+        for line in unreadable(table):
+            self.view.note(f"{line}; see {where}")
         faceless = sum(face == "none" for face in table["face"].to_pylist())
         if faceless:
             text = f"no face in {faceless:,} of {table.num_rows:,} images, which are kept whole"
             self.view.note(f"{text}; see {where}, face: none")
-        for line in (*remarks(table, self.plan.splits), *notes(self.sweep)):
+        told = (*self.plan.source.remarks, *remarks(table, self.plan.splits), *notes(self.sweep))
+        for line in told:
             self.view.note(line)
         self.results.flush()  # an empty leaderboard can be read too
         source = self.plan.source
         images = Images.of(table, source.classes, source.fingerprint)
         images.check_rows(variants.values())
-        splits = dict.fromkeys(config.split for config in self.plan.configs())
-        # Optuna decides later which trials there are.
-        images.check_splits(splits or self.plan.splits, source.location)
+        sides = {split: count_sides(images.table, split) for split in self.plan.splits}
+        check_sides(images.table, sides, source.location)
+        for line in unvalidated(sides):
+            self.view.note(line)
         return variants, images
 
     def _write_split(self, split: SplitConfig) -> str:
@@ -300,42 +319,17 @@ class Sweeping:
         again = self.plan.to_retry(known)
         return {name: record for name, record in known.items() if name not in again}
 
-    def may_start(self) -> bool:
-        """Whether the budget allows one more trial; those that run are never cut off by it."""
-        budget = self.sweep.budget
-        hours = (time.monotonic() - self.begun_at) / 3600
-        if budget.hours is not None and hours >= budget.hours:
-            return False
-        rate = self.sweep.resources.usd_per_hour
-        return budget.usd is None or rate is None or hours * rate < budget.usd
-
     def shared(self, variants: dict[Format, Variant]) -> Shared:
         """What goes to Ray's object store, once for all trials."""
         return Shared(
             images=self.images,
-            variants=self.loaded(variants),
+            variants=loaded(variants, self.image_memory_bytes, self.view.note),
             results=self.results.location,
             metric=self.sweep.metric,
             slot=self.slot,
             keep_weights=self.sweep.keep > 0 or self.sweep.search.kind == "pbt",
             may_prune=self.sweep.scheduler.kind != "none",
         )
-
-    def loaded(self, variants: dict[Format, Variant]) -> Variants:
-        """The variants in the object store as far as it holds them, the smallest first."""
-        loaded: dict[Format, Prepared] = {}
-        left = self.image_memory_bytes
-        for key, variant in sorted(variants.items(), key=lambda item: item[1].num_bytes):
-            if variant.num_bytes <= left:
-                left -= variant.num_bytes
-                loaded[key] = Prepared(variant, dataset_of(variant))
-                continue
-            loaded[key] = Prepared(variant, None)
-            self.view.note(
-                f"the images at {key} take {variant.num_bytes / 1e9:,.2f} GB and "
-                f"{left / 1e9:,.2f} GB are left for them: they are read from disk"
-            )
-        return loaded
 
     def scheduler(self, reused: Collection[str]) -> TrialScheduler:
         """Whether trials are stopped early; one that compares them knows those of earlier runs."""

@@ -15,7 +15,7 @@ import ray.data
 from ray.exceptions import ObjectLostError
 
 from raylab.config.trial import SplitConfig, TrialConfig
-from raylab.errors import CannotFinish, Problem, Refused
+from raylab.errors import CannotFinish
 from raylab.images.mapped import mapped_pixels
 from raylab.images.prepare import Variant, as_array
 from raylab.images.split import assign
@@ -73,24 +73,6 @@ class Images:
                     f"{num_rows:,} are expected: it was prepared with another version of Pillow. "
                     "Delete that folder and run the command again; no trial was started."
                 )
-
-    def check_splits(self, splits: Iterable[SplitConfig], subject: str) -> None:
-        """Refused when a split leaves a class without training images, or none to validate on."""
-        problems = []
-        for split in splits:
-            assignment = self.split(split)
-            trained = set(self.labels[assignment == "train"].tolist())
-            missing = [name for i, name in enumerate(self.classes) if i not in trained]
-            place = f"split {split.strategy} train {split.train:g} val {split.val:g}"
-            if split.folds:
-                place += f" fold {split.fold} of {split.folds}"
-            if missing:
-                text = f"no training image of {', '.join(missing)}; give it more images"
-                problems.append(Problem(place, text))
-            if not (assignment == "val").any():
-                problems.append(Problem(place, "no image is left to validate on; raise split.val"))
-        if problems:
-            raise Refused(problems, subject)
 
     @property
     def image_ids(self) -> list[str]:
@@ -263,3 +245,24 @@ class Prepared:
 
 Variants = Mapping[Format, Prepared]
 """By the format in which a trial sees its images."""
+
+
+def loaded(
+    variants: Mapping[Format, Variant], memory_bytes: float, tell: Callable[[str], object]
+) -> Variants:
+    """The variants in the object store as far as it holds them, the smallest first; `tell` hears
+    of the others.
+    """
+    found: dict[Format, Prepared] = {}
+    left = memory_bytes
+    for key, variant in sorted(variants.items(), key=lambda item: item[1].num_bytes):
+        if variant.num_bytes <= left:
+            left -= variant.num_bytes
+            found[key] = Prepared(variant, dataset_of(variant))
+            continue
+        found[key] = Prepared(variant, None)
+        tell(
+            f"the images at {key} take {variant.num_bytes / 1e9:,.2f} GB and "
+            f"{left / 1e9:,.2f} GB are left for them: they are read from disk"
+        )
+    return found

@@ -50,14 +50,14 @@ class Shelf:
                 del self.held[identity]
 
 
-def clear_states(
-    results: ResultsDirectory, ended: Collection[str], planned: Collection[str] | None
-) -> None:
+def clear_states(results: ResultsDirectory, ended: Collection[str] | None) -> frozenset[str]:
     """Delete the states from which no trial goes on, as that of a trial that has `ended` when the
-    sweep was killed, or is not `planned` any more; None where a search decides as it goes. Only
-    for the one process that may write in the results.
+    sweep was killed; None where all begin anew. The trials whose states stay. Only for the one
+    process that may write in the results.
     """
     results.delete_unfinished_states()
-    for identity in results.state_ids():
-        if identity in ended or (planned is not None and identity not in planned):
-            results.delete_state(identity)
+    known = results.state_ids()
+    gone = known if ended is None else known.intersection(ended)
+    for identity in gone:
+        results.delete_state(identity)
+    return known - gone

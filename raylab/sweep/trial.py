@@ -14,7 +14,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pickle import UnpicklingError
 from typing import Any
@@ -58,7 +58,7 @@ from raylab.training.epoch import Best, EpochRow
 from raylab.training.heap import give_back_memory, keep_freed_memory
 from raylab.training.loop import train
 from raylab.training.memory import breaks_process
-from raylab.training.worker import Collective, TrainingData
+from raylab.training.worker import Collective, TrainingData, data_parallel
 
 # A trial that dies, or whose sweep does, is taken up again from a state at most this old.
 CHECKPOINT_EVERY_S = float(os.environ.get("RAYLAB_CHECKPOINT_EVERY_S", "60"))
@@ -266,10 +266,7 @@ def collective_for(rank: int, world: int, device: torch.device) -> Collective:
         torch.distributed.all_reduce(tensor)
         return tensor.cpu().numpy()
 
-    def wrap(model: torch.nn.Module) -> torch.nn.Module:
-        ids = [device] if device.type == "cuda" else None
-        return torch.nn.parallel.DistributedDataParallel(model, device_ids=ids)
-
+    wrap = partial(data_parallel, device=device)
     return Collective(rank=rank, world=world, sum_counts=sum_counts, wrap=wrap)
 
 

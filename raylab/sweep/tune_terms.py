@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
+from raylab.config.possible import possible_values
 from raylab.config.sweep import SweepConfig, metric_mode
 from raylab.config.trial import TrialConfig
 from raylab.events.tally import short_name
 from raylab.sweep.cluster import Slot
-from raylab.sweep.plan import possible_values
 
 
 def name_of(fields: tuple[str, ...], trial: Any) -> str:

@@ -38,7 +38,7 @@ class Augment:
             unit = torch.rand(num_images, generator=generator, device=images.device)
             return unit * (high - low) + low
 
-        layers = self._layers(draw)
+        layers = self._layers(images.shape[-1], draw)
         if self.flips_only:
             flipped = draw(0, 1) < config.flip
             images = torch.where(flipped.view(-1, 1, 1, 1), images.flip(3), images)
@@ -52,9 +52,9 @@ class Augment:
             images = erase(images, config.erase, draw, generator)
         return images
 
-    def _layers(self, draw: Draw) -> list[Drawn]:
+    def _layers(self, side: int, draw: Draw) -> list[Drawn]:
         config = self.config
-        trivial = [draw_trivial(draw)] if config.trivial else []
+        trivial = [draw_trivial(side, draw)] if config.trivial else []
         return trivial + draw_randaugment(
             config.randaugment_num_ops, config.randaugment_magnitude, draw
         )
@@ -67,8 +67,8 @@ class Augment:
         shift_x = 2 * draw(-config.shift_frac, config.shift_frac)
         shift_y = 2 * draw(-config.shift_frac, config.shift_frac)
         area = draw(config.crop_scale, 1) * config.crop_frac**2
-        # Full ratio freedom would cut what crop_scale = 1 promises to keep.
-        room = 0.0 if config.crop_scale == 1 else math.log(CROP_RATIO[1])
+        # The longer side is cut to the image's: of more freedom than this, below crop_scale.
+        room = min(math.log(CROP_RATIO[1]), -math.log(config.crop_scale))
         ratio = draw(-room, room).exp()
         width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
         centre_x, centre_y = draw(-1, 1) * (1 - width), draw(-1, 1) * (1 - height)

@@ -60,8 +60,9 @@ def load_model(folder: Folder | Path) -> KeptModel:
     description: dict[str, Any] = place.read_json(DESCRIPTION)
     config = TrialConfig.model_validate(description["config"])
     classes = tuple(description["classes"])
-    # The weights are in the file: nothing is fetched or read from where training began.
-    model = build_model(config.model_copy(update={"pretrained": False}), len(classes))
+    # The weights are in the file: nothing is read from where training began, nothing will learn.
+    bare = config.model_copy(update={"pretrained": False, "train_layers": "all"})
+    model = build_model(bare, len(classes))
     model.load_state_dict(load(place.read_bytes(WEIGHTS)))
     precision = description.get("precision", "float32")
     return KeptModel(

@@ -72,6 +72,21 @@ def freeze(model: nn.Module, train_layers: str | tuple[str, ...]) -> None:
         parameter.requires_grad_(is_below(name, prefixes))
 
 
+def check_classifier(model: nn.Module) -> None:
+    """ValueError where the classifier is zero and stays so: no gradient passes through it, and no
+    layer below would learn.
+    """
+    heads = classifier_names(model)
+    parameters = [p for name, p in model.named_parameters() if is_below(name, heads)]
+    weights = [p for p in parameters if p.ndim >= 2]  # a bias passes nothing on
+    if weights and not any(p.requires_grad or p.any() for p in weights):
+        names = ", ".join(heads)
+        raise ValueError(
+            f"train_layers: leaves out the classifier ({names}), which begins at zero, so that "
+            f"nothing would learn; add {names}"
+        )
+
+
 def freeze_batchnorm(model: nn.Module) -> None:
     """No BatchNorm learns; ValueError where there is none."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]

@@ -12,7 +12,7 @@ from timm.layers.drop import DropPath
 from torch import nn
 
 from raylab.config.trial import Filter, TrialConfig
-from raylab.training.layers import freeze, freeze_batchnorm, zero_classifier
+from raylab.training.layers import check_classifier, freeze, freeze_batchnorm, zero_classifier
 from raylab.training.weights import kept_filter, kept_normalization, load_pretrained
 
 PLAIN_MEAN, PLAIN_STD = 0.5, 0.25
@@ -71,6 +71,7 @@ def build_model(config: TrialConfig, num_classes: int) -> nn.Module:
     if isinstance(config.pretrained, str):
         load_pretrained(model, config.pretrained, config.pretrained_digest, config.channels)
     freeze(model, config.train_layers)
+    check_classifier(model)
     if config.freeze_bn:
         freeze_batchnorm(model)
     return model

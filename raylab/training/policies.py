@@ -4,6 +4,7 @@ B = batch; images are float32 (B, C, H, W), 0..1.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -12,7 +13,9 @@ from raylab.training.affine import resample
 from raylab.training.operations import OPERATIONS, Draw, Drawn, Space
 
 WIDE = Space(rotate_deg=135.0, shear=0.99, shift_frac=0.99, factor=0.99, bits=(2, 8))
-"""TrivialAugment's (Müller and Hutter 2021)."""
+"""TrivialAugment's (Müller and Hutter 2021), of images of at most WIDE_SHIFT_PX."""
+WIDE_SHIFT_PX = 32
+"""So far it shifts images of any size."""
 NARROW = Space(rotate_deg=30.0, shear=0.3, shift_frac=150 / 331, factor=0.9, bits=(4, 8))
 """RandAugment's (Cubuk et al. 2020), as torchvision bounds it."""
 MIXED = Space(rotate_deg=30.0, shear=0.3, shift_frac=1 / 3, factor=0.0, bits=(0, 4))
@@ -33,10 +36,11 @@ AUGMIX_OPERATIONS = tuple(
 """Without those that the paper leaves to the corruptions it tests on."""
 
 
-def draw_trivial(draw: Draw) -> Drawn:
-    """One random operation, of a strength drawn evenly (Müller and Hutter 2021)."""
+def draw_trivial(side: int, draw: Draw) -> Drawn:
+    """One random operation, of a strength drawn evenly (Müller and Hutter 2021); side: in px."""
     operation = _one_of(range(len(OPERATIONS)), draw)
-    return Drawn(operation, draw(-1, 1), WIDE)
+    space = replace(WIDE, shift_frac=min(WIDE.shift_frac, WIDE_SHIFT_PX / side))
+    return Drawn(operation, draw(-1, 1), space)
 
 
 def draw_randaugment(num_ops: int, magnitude: float, draw: Draw) -> list[Drawn]:

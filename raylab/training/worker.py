@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,14 @@ def _alone(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _unwrapped(module: nn.Module) -> nn.Module:
     return module
+
+
+def data_parallel(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module with gradients averaged over the workers. BatchNorm's running statistics stay each
+    worker's own until `average_buffers`: DDP would put the first one's in their place every step.
+    """
+    ids = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
 
 
 @dataclass
