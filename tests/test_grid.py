@@ -228,7 +228,7 @@ def test_a_disagreement_that_is_excluded_is_none(tmp_path: Path) -> None:
 def test_an_average_over_epochs_of_the_warmup_is_refused(tmp_path: Path) -> None:
     text = "data: toy\ntrial: {epochs: 10, warmup_epochs: 5}\naxes: {swa_frac: [0.5, 0.75]}\n"
     problem = refusal(tmp_path, text)[0]
-    assert "warmup_epochs 5 must be <= 2 (epochs 10 less the last 8, over which" in problem
+    assert "warmup_epochs 5 must be <= 2: over the last 8 epochs swa_frac" in problem
     assert read(tmp_path, text.replace("0.75", "0.25"))
 
 

@@ -107,10 +107,8 @@ class SplitConfig(Value):
         if "val" not in parts:
             parts["val"] = 1 - parts["train"] - parts["test"]
             if "train" not in given and parts["test"] < 1 and round(parts["val"], 9) <= 0:
-                raise ValueError(
-                    f"test {parts['test']:g} leaves nothing for val beside train "
-                    f"{parts['train']:g}, the default; give train or val too"
-                )
+                whole = f"test {parts['test']:g} + train {parts['train']:g}, the default"
+                raise ValueError(f"{whole}, leave nothing for val; give train or val too")
         # 1 - 0.7 - 0.1 is 0.20000000000000007: rounding keeps identities free of float dust.
         return {**given, **{k: round(v, 9) + 0.0 for k, v in parts.items()}}
 
@@ -285,8 +283,8 @@ class TrialConfig(Value):
     metric stay with the label."""
     drop_suspects: StrictStr = ""
     """The suspects.parquet that `raylab diagnose` wrote, or any Parquet file with image_id: these
-    images do not train; they validate as before. Where diagnose cannot tell whether labels are
-    wrong, many of its suspects are hard images with a right label. '' = all train."""
+    images validate, but do not train. Where diagnose cannot tell whether labels are wrong, many of
+    them are hard images with a right label. '' = all train."""
     drop_suspects_digest: Annotated[StrictStr, Field(pattern="^([0-9a-f]{16})?$")] = ""
     """As pretrained_digest, of that file."""
     teacher: StrictStr = ""
@@ -363,9 +361,8 @@ class TrialConfig(Value):
         num_before = self.epochs - self.num_swa_epochs
         if self.warmup_epochs > num_before:
             raise ValueError(
-                f"warmup_epochs {self.warmup_epochs:g} must be <= {num_before} (epochs "
-                f"{self.epochs} less the last {self.num_swa_epochs}, over which swa_frac "
-                f"{self.swa_frac:g} averages at the lr of their start)"
+                f"warmup_epochs {self.warmup_epochs:g} must be <= {num_before}: over the last "
+                f"{self.num_swa_epochs} epochs swa_frac {self.swa_frac:g} holds the lr"
             )
         if self.train_layers == ():
             raise ValueError("train_layers is an empty list; give all, head, or name prefixes")
