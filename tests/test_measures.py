@@ -40,7 +40,7 @@ def measures_of(trial):
 @pytest.fixture(autouse=True)
 def _labels_are_not_judged(monkeypatch):
     """Which takes seconds, and is none of the matter."""
-    monkeypatch.setattr("raylab.analysis.diagnose.enough_images", lambda seen: False)
+    monkeypatch.setattr("raylab.analysis.diagnose.can_be_judged", lambda seen: False)
 
 
 def evidence_of(metric, *, keeps_predictions=True, levers=False):
