@@ -4,23 +4,25 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from raylab.analysis.axes import find_axes
+from raylab.analysis.axes import remaining
 from raylab.analysis.effects import Effect, interactions
-from raylab.analysis.evidence import Evidence
+from raylab.analysis.evidence import SCORE, Evidence
 from raylab.analysis.finding import Confidence, Finding, Severity, points, signed, span
 from raylab.analysis.importance import importances
 from raylab.analysis.levers import is_pulled
+from raylab.analysis.measures import judged_text
 from raylab.analysis.verdicts import Verdict, judge, without_copies
 
-METRIC = "compared_accuracy"
 NUM_INTERACTIONS = 3
 WORTH_NAMING = 0.005
 MAX_INTERACTION_LEVELS = 6
+MAY_IDLE = {"patience", "lr_schedule", "class_weights", "amp", "compile", "split.conflicts"}
+"""Fields that act only where something comes up: epochs without gain, unequal classes, a GPU."""
 
 
 def verdicts_of(evidence: Evidence) -> list[Verdict]:
     """One verdict per axis of the compared trials."""
-    return judge(evidence.compared, evidence.axes, METRIC, evidence.predictions)
+    return judge(evidence.compared, evidence.axes, SCORE, evidence.image_scores)
 
 
 def axis_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Finding]:
@@ -31,13 +33,28 @@ def axis_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Findi
     if evidence.grid.get("levers"):
         of_levers = partial(is_pulled, evidence.grid)
         verdicts = [v for v in verdicts if not all(map(of_levers, v.axis.fields))]
-        return [_AXIS_TEXTS[verdict.kind](verdict, evidence) for verdict in _ordered(verdicts)]
+        return [_judged(evidence), *_each(evidence, verdicts)] if verdicts else []
     if not verdicts:
         text = "The trials differ in nothing but their seed; there is no axis to judge."
         return [Finding("axes", text, {}, "note", "high")]
-    found = [_pruned(evidence)] if evidence.num_pruned else []
-    found += [_AXIS_TEXTS[verdict.kind](verdict, evidence) for verdict in _ordered(verdicts)]
+    found = [_judged(evidence)]
+    found += [_pruned(evidence)] if evidence.num_pruned else []
+    found += _each(evidence, verdicts)
     return [*found, *_interactions(evidence, verdicts), *_importance(evidence)]
+
+
+def _each(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Finding]:
+    return [_AXIS_TEXTS[verdict.kind](verdict, evidence) for verdict in _ordered(verdicts)]
+
+
+def _judged(evidence: Evidence) -> Finding:
+    judged = judged_text(evidence.judged_by, evidence.metric)
+    sentence = (
+        f"Axes are {judged}. At most one axis in 20 without effect seems to matter by chance."
+    )
+    numbers = {"judged_by": evidence.judged_by, "ranked_by": evidence.metric}
+    severity: Severity = "note" if evidence.judged_by == evidence.metric else "warning"
+    return Finding("axes", sentence, numbers, severity, "high")
 
 
 def _ordered(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -81,9 +98,15 @@ def _numbers(verdict: Verdict) -> dict[str, Any]:
 
 def _dead(verdict: Verdict, evidence: Evidence) -> Finding:
     num = sum(effect.estimate.num for effect in verdict.effects)
+    alike = (
+        f"{num} pairs of trials that differ only in it have identical metrics to the last digit."
+    )
+    if set(verdict.axis.fields) <= MAY_IDLE:
+        sentence = f"{verdict.axis.name} changed nothing: {alike} In these runs it never acted."
+        return Finding("axes", sentence, _numbers(verdict), "note", "high")
     sentence = (
-        f"{verdict.axis.name} is a dead wire: {num} pairs of trials that differ only in it have "
-        "identical metrics to the last digit. It does not reach the training; look there first."
+        f"{verdict.axis.name} is a dead wire: {alike} Either nothing in these runs called for it, "
+        "or it does not reach the training; look there first."
     )
     return Finding("axes", sentence, _numbers(verdict), "problem", "high")
 
@@ -154,11 +177,11 @@ def _effect_text(effect: Effect) -> str:
 def _interactions(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Finding]:
     """The largest clear ones, one per two axes."""
     frame = without_copies(evidence.compared, evidence.compared, verdicts).reset_index(drop=True)
-    axes = find_axes(frame)
+    axes = remaining(evidence.axes, frame)
     paired = {verdict.axis.name for verdict in verdicts if verdict.effects}
     asked = [a for a in axes if a.name in paired and len(a.levels) <= MAX_INTERACTION_LEVELS]
     found: dict[tuple[str, str], Finding] = {}
-    for known in interactions(frame, axes, asked, METRIC, evidence.predictions):
+    for known in interactions(frame, axes, asked, SCORE, evidence.image_scores):
         clear = known.estimate.is_clear and abs(known.estimate.value) >= WORTH_NAMING
         if not clear or known.axes in found or len(found) == NUM_INTERACTIONS:
             continue
@@ -187,16 +210,25 @@ def _importance(evidence: Evidence) -> list[Finding]:
     search = evidence.grid.get("search", "grid")
     if search == "grid" and not evidence.num_pruned:
         return []
-    shares = importances(evidence.compared, evidence.axes, METRIC)
-    if not shares:
+    shares = importances(evidence.compared, evidence.axes, SCORE)
+    if shares is None:
         return []
-    listed = ", ".join(f"{i.axis} {points(i.share, 0)} %" for i in shares if i.share >= 0.01)
+    num, confidence = len(evidence.compared), _confidence_of(evidence)
+    if not shares:
+        text = f"No axis explains more of the variance between these {num} trials than chance does."
+        return [Finding("axes", text, {"num_trials": num}, "note", confidence)]
+    listed = ", ".join(f"{i.axis} {points(i.share, 0)} %" for i in shares)
     sentence = f"Of the variance between configs that a random forest explains: {listed}"
+    if len(shares) < len(evidence.axes):
+        sentence += "; the others no more than chance does"
     if evidence.common_epoch is not None:
         sentence += (
-            f" (accuracy after epoch {evidence.common_epoch}, {evidence.num_pruned} pruned "
-            "trials included)"
+            f" ({evidence.judged_by} after epoch {evidence.common_epoch}, {evidence.num_pruned} "
+            "pruned trials included)"
         )
     numbers = {i.axis: {"share": i.share, "range_over_forests": [i.low, i.high]} for i in shares}
-    confidence: Confidence = "medium" if len(evidence.compared) >= 30 else "low"
     return [Finding("axes", sentence + ".", numbers, "note", confidence)]
+
+
+def _confidence_of(evidence: Evidence) -> Confidence:
+    return "medium" if len(evidence.compared) >= 30 else "low"

@@ -3,18 +3,17 @@
 import math
 from collections.abc import Sequence
 
-from raylab.analysis.evidence import Evidence
+from raylab.analysis.evidence import SCORE, Evidence
 from raylab.analysis.finding import Finding, signed, span
 from raylab.analysis.levers import Gain, gains
-
-METRIC = "compared_accuracy"
+from raylab.analysis.measures import judged_text
 
 
 def lever_gains(evidence: Evidence) -> list[Gain]:
     """Of the grid's levers, the largest first; none where it has none."""
     if not evidence.grid.get("levers"):
         return []
-    return gains(evidence.compared, evidence.grid, METRIC, evidence.predictions)
+    return gains(evidence.compared, evidence.grid, SCORE, evidence.image_scores)
 
 
 def lever_findings(evidence: Evidence, found: Sequence[Gain]) -> list[Finding]:
@@ -28,7 +27,8 @@ def lever_findings(evidence: Evidence, found: Sequence[Gain]) -> list[Finding]:
     verb = "helps" if clear == 1 else "help"
     head = (
         f"{len(found)} levers, each alone against the base at the same seeds and on the same "
-        f"images: {clear} clearly {verb}. One interval in 20 misses by chance."
+        f"images: {clear} clearly {verb}. One interval in 20 misses by chance. "
+        f"They are {judged_text(evidence.judged_by, evidence.metric)}."
     )
     return [
         Finding("levers", head, {"num_levers": len(found), "num_clear": clear}, "note", "high"),
@@ -49,7 +49,7 @@ def _finding(gain: Gain) -> Finding:
         "gain": estimate.value,
         "interval": [estimate.low, estimate.high],
         "num_pairs": estimate.num,
-        "mean_accuracy": gain.mean,
+        "mean_score": gain.mean,
         "pairs": gain.trial_ids,
     }
     return Finding("levers", sentence, numbers, "note", "medium")

@@ -1,11 +1,12 @@
 """From the trials of a sweep to its axes: what differs between them, and who can be compared."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from raylab.config.fields import root
 from raylab.results.leaderboard import differing_columns
 
 REPEATS = ("seed", "split.fold")
@@ -30,20 +31,42 @@ class Axis:
         return " + ".join(self.fields)
 
 
-def find_axes(frame: pd.DataFrame) -> list[Axis]:
-    """The axes of these trials; fields that determine each other (zip, split fractions) are one."""
+def find_axes(frame: pd.DataFrame, drawn: Collection[str] = ()) -> list[Axis]:
+    """The axes of these trials; fields that determine each other (zip, split fractions) are one.
+
+    drawn: fields each drawn by itself. Values that differ in every trial determine each other, and
+    say nothing of whether they move together.
+    """
     grouped: list[tuple[list[str], pd.Series[int]]] = []
     for name in differing_columns(frame):
         if name in REPEATS:
             continue
         codes = _codes(frame[name])
         for names, known in grouped:
-            if codes.nunique() <= MAX_ZIPPED and _is_same_partition(codes, known):
+            is_apart = {root(name), root(names[0])} <= set(drawn) and root(name) != root(names[0])
+            is_few = codes.nunique() <= MAX_ZIPPED
+            if not is_apart and is_few and _is_same_partition(codes, known):
                 names.append(name)
                 break
         else:
             grouped.append(([name], codes))
     return [Axis(tuple(names), _levels(frame, names, codes), codes) for names, codes in grouped]
+
+
+def drawn_fields(grid: Mapping[str, Any]) -> frozenset[str]:
+    """The fields that a search draws, each by itself; grid: as the sweep has written it."""
+    is_drawn = grid.get("search", "grid") != "grid"
+    return frozenset(map(root, grid.get("axes", {}))) if is_drawn else frozenset()
+
+
+def remaining(axes: Sequence[Axis], frame: pd.DataFrame) -> list[Axis]:
+    """The axes of which these trials, some of those they were found in, still have two levels."""
+    left = []
+    for axis in axes:
+        codes = _codes(frame[axis.fields[0]])
+        if codes.nunique() > 1:
+            left.append(Axis(axis.fields, _levels(frame, axis.fields, codes), codes))
+    return left
 
 
 def contexts(frame: pd.DataFrame, axes: Sequence[Axis], varied: Sequence[Axis]) -> "pd.Series[int]":
@@ -81,9 +104,9 @@ def _is_same_partition(a: "pd.Series[int]", b: "pd.Series[int]") -> bool:
     return len(pairs) == a.nunique() == b.nunique()
 
 
-def _levels(frame: pd.DataFrame, names: list[str], codes: "pd.Series[int]") -> tuple[str, ...]:
+def _levels(frame: pd.DataFrame, names: Sequence[str], codes: "pd.Series[int]") -> tuple[str, ...]:
     first = codes.drop_duplicates().sort_values().index
-    rows = frame.loc[first, names].to_dict("records")
+    rows = frame.loc[first, list(names)].to_dict("records")
     return tuple(", ".join(shown(row[name]) for name in names) for row in rows)
 
 

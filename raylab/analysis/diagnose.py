@@ -97,8 +97,11 @@ def _next(
 ) -> tuple[NextGrid | None, list[Finding]]:
     if not evidence.grid:
         return None, []
+    wish = _wish(findings, pulled)
+    if evidence.judged_by != evidence.metric:
+        verdicts, pulled = [verdict for verdict in verdicts if verdict.kind == "dead"], []
     try:
-        ahead = next_grid(evidence.grid, verdicts, _wish(findings, pulled), pulled)
+        ahead = next_grid(evidence.grid, verdicts, wish, pulled)
     except Refused as refused:
         text = f"No next grid: the sweep's own is not accepted ({refused.problems[0]})."
         return None, [Finding("next", text, {}, "note", "high")]

@@ -3,8 +3,9 @@
 Two trials are a pair if they agree in everything but the axis, the seed included. An interval has
 two parts: the repeats (the same pair under other seeds and folds; where nothing was repeated, all
 pairs, so that it also holds how unlike the settings are), and the validation images, which all
-pairs share, so that more pairs do not make them less random. The mean is over this sweep's own
-settings.
+pairs share, so that more pairs do not make them less random. Two or three repeats of one pair of
+levels say next to nothing about their scatter: the level pairs of an axis borrow it from one
+another. The mean is over this sweep's own settings.
 """
 
 import itertools
@@ -15,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import norm, t
+from scipy.stats import chi2, norm, t
 
 from raylab.analysis.axes import Axis, contexts, settings
-from raylab.analysis.predictions import TrialPredictions
+from raylab.analysis.measures import ImageScores
 
 HISTORY = "history"
 """What a trial measured in all its epochs, as one number; a frame may do without."""
@@ -27,14 +28,21 @@ NO_DIFFERENCE = 0.003
 """An effect whose interval lies within ± this (0.3 points) makes no difference."""
 MIN_REPEATS = 2
 """Degrees of freedom below which the spread within settings says nothing."""
+PRIOR_DF = 4
+"""Degrees of freedom that what is usual among the level pairs of an axis counts for in each."""
+STEP = np.array([-1.0, 1.0])
+"""The second of a pair less the first."""
+ONE_IMAGE = 1.0
+"""Added to the squares of a difference over images: two trials that agree on all of them may differ
+on the next one."""
 
 Floats = npt.NDArray[np.float64]
-Predictions = Mapping[str, TrialPredictions]
+Scores = Mapping[str, ImageScores]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean difference in accuracy, as a share, and its interval."""
+    """A mean difference in the metric, accuracy as a share, and its interval."""
 
     value: float
     low: float
@@ -95,41 +103,77 @@ class Comparison:
 
 
 def effects(
-    frame: pd.DataFrame,
-    axes: Sequence[Axis],
-    asked: Sequence[Axis],
-    metric: str,
-    predictions: Predictions,
+    frame: pd.DataFrame, axes: Sequence[Axis], asked: Sequence[Axis], metric: str, scores: Scores
 ) -> dict[str, list[Effect]]:
     """Per asked axis every pair of levels; the intervals of one axis hold together (Bonferroni).
 
     frame: one row per trial, its validation images counted in num_val, or of no account without
-    it; axes: all that differ in it; predictions: by trial_id.
+    it; axes: all that differ in it; metric: its column, more being better; scores: by trial_id.
     """
-    found: dict[str, list[Effect]] = {}
-    for axis in asked:
-        square = _table(frame, contexts(frame, axes, [axis]), axis.codes)
-        level_pairs = list(itertools.combinations(range(len(axis.levels)), 2))
-        found[axis.name] = []
-        for a, b in level_pairs:
-            pairs = square[[a, b]].dropna().astype(int).to_numpy()
-            if len(pairs):
-                signs = np.array([-1.0, 1.0])
-                same_setting = settings(frame, axes, [axis]).to_numpy()[pairs[:, 0]]
-                comparison = Comparison(pairs, signs, same_setting, len(level_pairs))
-                estimate = contrast(frame, comparison, metric, predictions)
-                same = _is_identical(frame, pairs)
-                levels = axis.levels[a], axis.levels[b]
-                found[axis.name].append(Effect(axis.name, *levels, estimate, same))
-    return found
+    return {axis.name: _effects(frame, axes, axis, metric, scores) for axis in asked}
+
+
+def _effects(
+    frame: pd.DataFrame, axes: Sequence[Axis], axis: Axis, metric: str, scores: Scores
+) -> list[Effect]:
+    square = _table(frame, contexts(frame, axes, [axis]), axis.codes)
+    same_setting = settings(frame, axes, [axis]).to_numpy()
+    level_pairs = list(itertools.combinations(range(len(axis.levels)), 2))
+    compared: dict[tuple[int, int], Comparison] = {}
+    for a, b in level_pairs:
+        pairs = square[[a, b]].dropna().astype(int).to_numpy()
+        if len(pairs):
+            setting = same_setting[pairs[:, 0]]
+            compared[a, b] = Comparison(pairs, STEP, setting, len(level_pairs))
+    num_levels = len({level for pair in compared for level in pair})
+    estimates = _estimates(frame, list(compared.values()), num_levels, metric, scores)
+    return [
+        Effect(
+            axis.name,
+            axis.levels[a],
+            axis.levels[b],
+            estimate,
+            _is_identical(frame, comparison.rows),
+        )
+        for ((a, b), comparison), estimate in zip(compared.items(), estimates, strict=True)
+    ]
+
+
+def _estimates(
+    frame: pd.DataFrame,
+    compared: Sequence[Comparison],
+    num_levels: int,
+    metric: str,
+    scores: Scores,
+) -> list[Estimate]:
+    """Of the level pairs of one axis."""
+    spreads = [_within(_values(frame, c, metric), c.settings) for c in compared]
+    variances, df = np.array(spreads, dtype=np.float64).reshape(-1, 2).T
+    # Every level stands in many pairs: all pairs together know no more than the levels do.
+    total = 2 * df.sum() / max(num_levels, 1)
+    if total < MIN_REPEATS:
+        return [contrast(frame, comparison, metric, scores) for comparison in compared]
+    steadier, known = _steadier(variances, df), np.minimum(PRIOR_DF + df, total)
+    return [
+        contrast(frame, comparison, metric, scores, spread)
+        for comparison, *spread in zip(compared, steadier.tolist(), known.tolist(), strict=True)
+    ]
+
+
+def _steadier(variances: Floats, df: Floats) -> Floats:
+    """Each drawn towards what is usual among them (Smyth 2004), their median, since one diverged
+    trial must not widen every interval (Phipson et al. 2016), made unbiased for equal ones.
+    """
+    told = df > 0
+    usual = np.median(variances[told] * df[told] / chi2.ppf(0.5, df[told]))
+    if told.sum() < 3:  # of two nobody can tell which is odd
+        usual = (df * variances).sum() / df.sum()
+    steadier: Floats = (PRIOR_DF * usual + df * variances) / (PRIOR_DF + df)
+    return steadier
 
 
 def interactions(
-    frame: pd.DataFrame,
-    axes: Sequence[Axis],
-    asked: Sequence[Axis],
-    metric: str,
-    predictions: Predictions,
+    frame: pd.DataFrame, axes: Sequence[Axis], asked: Sequence[Axis], metric: str, scores: Scores
 ) -> list[Interaction]:
     """Every two asked axes at every two levels of each, the largest first.
 
@@ -152,7 +196,7 @@ def interactions(
         signs = np.array([1.0, -1.0, -1.0, 1.0])  # (b - a at d) - (b - a at c)
         same_setting = settings(frame, axes, [f, g]).to_numpy()[rows[:, 0]]
         comparison = Comparison(rows, signs, same_setting, len(squares))
-        estimate = contrast(frame, comparison, metric, predictions)
+        estimate = contrast(frame, comparison, metric, scores)
         at_c_a, at_c_b, at_d_a, at_d_b = frame[metric].to_numpy()[rows].mean(axis=0)
         levels = (f.levels[a], f.levels[b]), (g.levels[c], g.levels[d])
         axes_names = f.name, g.name
@@ -161,71 +205,91 @@ def interactions(
 
 
 def contrast(
-    frame: pd.DataFrame, comparison: Comparison, metric: str, predictions: Predictions
+    frame: pd.DataFrame,
+    comparison: Comparison,
+    metric: str,
+    scores: Scores,
+    spread: Sequence[float] = (),
 ) -> Estimate:
-    """The mean of the metric's signed sums; one row alone tells nothing of repeats: no interval."""
+    """The mean of the metric's signed sums; one row alone tells nothing of repeats: no interval.
+
+    spread: variance of one signed sum over repeats and its degrees of freedom, where others than
+    these rows told it.
+    """
     rows, signs = comparison.rows, comparison.signs
-    values = frame[metric].to_numpy(dtype=np.float64)[rows] @ signs
+    values = _values(frame, comparison, metric)
     mean, num = float(values.mean()), len(values)
     if num < 2:
         return Estimate(mean, math.nan, math.nan, num)
     tail = 0.025 / comparison.num_compared
-    variance, df = _repeat_variance(values, comparison.settings)
+    variance, df = spread or _repeat_variance(values, comparison.settings)
     repeats = float(t.isf(tail, df)) * math.sqrt(variance / num)
-    images = image_error(frame["trial_id"].to_numpy()[rows], signs, predictions)
+    images = image_error(frame["trial_id"].to_numpy()[rows], signs, scores)
     if images is None:
         shares = frame[metric].to_numpy(dtype=np.float64)[rows].mean(axis=0)
-        images = unpaired_error(shares, signs, num_images(frame))
+        images = unpaired_error(shares * (1 - shares), signs, num_images(frame))
     half = math.hypot(repeats, float(norm.isf(tail)) * images)
     return Estimate(mean, mean - half, mean + half, num)
 
 
+def _values(frame: pd.DataFrame, comparison: Comparison, metric: str) -> Floats:
+    """(P,) the metric's signed sums."""
+    values: Floats = frame[metric].to_numpy(dtype=np.float64)[comparison.rows] @ comparison.signs
+    return values
+
+
 def _repeat_variance(values: Floats, setting: npt.NDArray[np.int64]) -> tuple[float, int]:
     """Variance of one value and its degrees of freedom; within settings if those were repeated."""
-    df = len(values) - len(np.unique(setting))
-    if df < MIN_REPEATS:
-        return float(values.var(ddof=1)), len(values) - 1
+    variance, df = _within(values, setting)
+    return (variance, df) if df >= MIN_REPEATS else (float(values.var(ddof=1)), len(values) - 1)
+
+
+def _within(values: Floats, setting: npt.NDArray[np.int64]) -> tuple[float, int]:
+    """Variance within settings and its degrees of freedom; 0 and 0 where none was repeated."""
     _, places = np.unique(setting, return_inverse=True)
     means = np.bincount(places, values) / np.bincount(places)
-    return float(((values - means[places]) ** 2).sum() / df), df
+    df = len(values) - len(means)
+    return float(((values - means[places]) ** 2).sum() / max(df, 1)), df
 
 
-def image_error(
-    trial_ids: npt.NDArray[np.object_], signs: Floats, predictions: Predictions
-) -> float | None:
+def image_error(trial_ids: npt.NDArray[np.object_], signs: Floats, scores: Scores) -> float | None:
     """Standard error of the mean contrast that the choice of validation images alone makes.
 
     trial_ids (P, M). Paired on the images that all M trials of a row validated; where they
     validated other images (another split), the images count as two independent draws. None where
-    no row has predictions. It holds a little of the seeds' noise too, which widens the interval.
+    no row has scores. It holds a little of the seeds' noise too, which widens the interval.
     Predictions are of a trial's best epoch; where trials are compared after another one, how
     differently two of them are right is taken to be the same there.
     """
-    known = [row for row in trial_ids if all(trial_id in predictions for trial_id in row)]
+    known = [row for row in trial_ids if all(trial_id in scores for trial_id in row)]
     if not known:
         return None
     ids: list[npt.NDArray[np.str_]] = []
     values: list[Floats] = []
     for row in known:
-        trials = [predictions[trial_id] for trial_id in row]
-        right = [trial.correct for trial in trials]
+        trials = [scores[trial_id] for trial_id in row]
         first = trials[0].image_ids
         if not all(np.array_equal(trial.image_ids, first) for trial in trials):
-            shares = np.array([r.mean() for r in right])
-            return unpaired_error(shares, signs, np.array([len(r) for r in right], np.float64))
+            variances = np.array([trial.scores.var() for trial in trials])
+            return unpaired_error(
+                variances, signs, np.array([float(len(t.scores)) for t in trials])
+            )
         ids.append(np.asarray(first))
-        values.append(signs @ np.array(right, dtype=np.float64))
+        values.append(signs @ np.array([trial.scores for trial in trials]))
     _, places = np.unique(np.concatenate(ids), return_inverse=True)
     counts = np.bincount(places)
     means = np.bincount(places, np.concatenate(values)) / counts
-    return float(means.std(ddof=1) / math.sqrt(len(means)))
+    squares = float(((means - means.mean()) ** 2).sum())
+    return math.sqrt(squares + ONE_IMAGE) / len(means)
 
 
-def unpaired_error(shares: Floats, signs: Floats, num: float | Floats) -> float:
-    """Standard error of the signed sum of accuracies (M,) on `num` images each, drawn for each
-    alone: an upper bound for trials on the same images, which are right on much the same ones.
+def unpaired_error(variances: Floats, signs: Floats, num: float | Floats) -> float:
+    """Standard error of the signed sum of means over `num` images each, drawn for each alone, from
+    the variances over images (M,): an upper bound for trials on the same images, which are right on
+    much the same ones.
     """
-    return math.sqrt(float((signs**2 * shares * (1 - shares) / num).sum()))
+    seen = variances + ONE_IMAGE / len(signs) / num
+    return math.sqrt(float((signs**2 * seen / num).sum()))
 
 
 def num_images(frame: pd.DataFrame) -> float:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from raylab.analysis.axes import Axis, find_axes
+from raylab.analysis.axes import Axis, drawn_fields, find_axes
 from raylab.analysis.generations import in_generations, is_population
 from raylab.analysis.leaks import Leak, find_leak
+from raylab.analysis.measures import MEASURES, ImageScores, image_scores, sign_of
 from raylab.analysis.outofsample import OutOfSample, average, better_half
 from raylab.analysis.predictions import UNREADABLE, TrialPredictions, load_trial
 from raylab.config.sweep import EPOCH_METRICS
@@ -19,6 +20,8 @@ from raylab.results.leaderboard import read
 
 MAX_PREDICTIONS = 500
 """Trials whose predictions are read, the best first: a mean over more does not change."""
+SCORE = "score"
+"""Of a compared trial: what it is judged by, more being better."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,25 @@ class Evidence:
     num_other_data: int = 0
     """Trials left out because they learned from another state of the data."""
 
+    @property
+    def metric(self) -> str:
+        """What the sweep ranks its trials by."""
+        return str(self.grid.get("metric", "val_accuracy"))
+
+    @cached_property
+    def judged_by(self) -> str:
+        """What axes and levers are judged by: the sweep's metric, where predictions of every trial
+        tell how far it hangs on the validation images; else val_accuracy.
+        """
+        ended = self.trials.loc[self.trials["status"] != "failed", "trial_id"]
+        is_told = self.metric in MEASURES and ended.isin(list(self.predictions)).all()
+        return self.metric if is_told else "val_accuracy"
+
+    @cached_property
+    def image_scores(self) -> dict[str, ImageScores]:
+        """What each validation image adds to a trial's score, by trial_id."""
+        return {i: image_scores(trial, self.judged_by) for i, trial in self.predictions.items()}
+
     @cached_property
     def complete(self) -> pd.DataFrame:
         """Trials that ran to their end."""
@@ -60,7 +82,7 @@ class Evidence:
 
     @cached_property
     def compared(self) -> pd.DataFrame:
-        """The trials that axes are judged by, their accuracy in `compared_accuracy`.
+        """The trials that axes are judged by, what they are judged by in `score`.
 
         Without pruned trials: complete ones at their best epoch. With them: all at the last epoch
         that all reached, since those that survived were picked by their accuracy. A population's
@@ -81,28 +103,31 @@ class Evidence:
         return histories
 
     def _compared(self) -> pd.DataFrame:
-        if self.common_epoch is None and is_population(self.grid):
-            complete = in_generations(self.trials).query("status == 'complete'")
-            return complete.assign(compared_accuracy=complete["val_accuracy"]).reset_index(
-                drop=True
-            )
+        sign = sign_of(self.judged_by)
         if self.common_epoch is None:
-            return self.complete.assign(compared_accuracy=self.complete["val_accuracy"])
+            complete = self.complete
+            if is_population(self.grid):
+                named = in_generations(self.trials)
+                complete = named[named["status"] == "complete"].reset_index(drop=True)
+            return complete.assign(**{SCORE: sign * complete[self.judged_by]})
         at = self.epochs[self.epochs["epoch"] == self.common_epoch]
-        values = at.set_index("trial_id")["val_accuracy"]
+        values = sign * at.set_index("trial_id")[self.judged_by]
         ended = self.trials[self.trials["status"] != "failed"]
-        ended = ended.assign(compared_accuracy=ended["trial_id"].map(values))
-        return ended.dropna(subset=["compared_accuracy"]).reset_index(drop=True)
+        ended = ended.assign(**{SCORE: ended["trial_id"].map(values)})
+        return ended.dropna(subset=[SCORE]).reset_index(drop=True)
 
     @cached_property
     def axes(self) -> list[Axis]:
         """What differs between the compared trials."""
-        return find_axes(self.compared)
+        return find_axes(self.compared, drawn_fields(self.grid))
 
     @cached_property
     def best_family(self) -> pd.DataFrame:
-        """The complete trials of the family with the best mean accuracy."""
-        means = self.complete.groupby("family_id")["val_accuracy"].mean()
+        """The complete trials of the family that is best by the sweep's metric, or by accuracy
+        where that measures no validation images.
+        """
+        metric = self.metric if self.metric in MEASURES else "val_accuracy"
+        means = sign_of(metric) * self.complete.groupby("family_id")[metric].mean()
         return self.complete[self.complete["family_id"] == means.idxmax()]
 
     @cached_property

@@ -22,8 +22,9 @@ from scipy.stats import norm, t
 from raylab.analysis.axes import REPEATS, shown
 from raylab.analysis.effects import (
     MIN_REPEATS,
+    STEP,
     Estimate,
-    Predictions,
+    Scores,
     image_error,
     num_images,
     unpaired_error,
@@ -53,12 +54,11 @@ class Gain:
     """(P, 2): the base's and the lever's trial of every pair."""
 
 
-def gains(
-    frame: pd.DataFrame, grid: Mapping[str, Any], metric: str, predictions: Predictions
-) -> list[Gain]:
+def gains(frame: pd.DataFrame, grid: Mapping[str, Any], metric: str, scores: Scores) -> list[Gain]:
     """Every lever of the grid with at least one pair, the largest gain first.
 
-    frame: one row per complete trial; grid: as the sweep has written it.
+    frame: one row per complete trial; grid: as the sweep has written it; metric: a column of the
+    frame, more being better.
     """
     base = base_values(grid)
     fields = [
@@ -77,7 +77,7 @@ def gains(
         for lever, trials in keyed[keyed["lever"] != ""].groupby("lever", sort=False)
     }
     paired = {lever: pair for lever, pair in pairs.items() if len(pair)}
-    found = _estimated(paired, predictions, num_images(frame))
+    found = _estimated(paired, scores, num_images(frame))
     return sorted(found, key=lambda gain: -gain.estimate.value)
 
 
@@ -134,9 +134,7 @@ def _pairs(trials: pd.DataFrame, base: pd.DataFrame, metric: str) -> pd.DataFram
     )
 
 
-def _estimated(
-    pairs: Mapping[str, pd.DataFrame], predictions: Predictions, num_val: float
-) -> list[Gain]:
+def _estimated(pairs: Mapping[str, pd.DataFrame], scores: Scores, num_val: float) -> list[Gain]:
     """The gains with intervals from the scatter over seeds, pooled, and over images."""
     together = pd.concat(pairs.values()) if pairs else pd.DataFrame({"gain": [], "setting": []})
     deviations = together["gain"] - together.groupby("setting")["gain"].transform("mean")
@@ -149,11 +147,11 @@ def _estimated(
             variance = float((deviations**2).sum()) / df
             effective_df = df / (1 + (len(pairs) - 1) * SHARED_BASE**2)
             seeds = float(t.isf(TAIL, effective_df)) * math.sqrt(variance / len(rows))
-            signs = np.array([-1.0, 1.0])
-            images = image_error(trial_ids, signs, predictions)
+            images = image_error(trial_ids, STEP, scores)
             if images is None:
                 of_lever = float(rows["mean"].mean())
-                images = unpaired_error(np.array([of_lever - value, of_lever]), signs, num_val)
+                shares = np.array([of_lever - value, of_lever])
+                images = unpaired_error(shares * (1 - shares), STEP, num_val)
             half = math.hypot(seeds, float(norm.isf(TAIL)) * images)
         estimate = Estimate(value, value - half, value + half, len(rows))
         found.append(Gain(lever, estimate, float(rows["mean"].mean()), trial_ids))

@@ -221,7 +221,7 @@ class _Draft:
             return
         self.judged[key] = values
         if verdict.kind == "dead":
-            if self.take(self._fix, key, values[0], "a dead wire"):
+            if self.take(self._fix, key, values[0], "changed nothing"):
                 self.dead[key] = values[0]
         elif verdict.kind == "nothing":
             self.take(self._fix, key, by_level[verdict.best_level], "makes no difference")

@@ -6,8 +6,8 @@ from typing import Literal
 
 import pandas as pd
 
-from raylab.analysis.axes import Axis, find_axes
-from raylab.analysis.effects import Effect, Predictions, effects
+from raylab.analysis.axes import Axis, remaining
+from raylab.analysis.effects import Effect, Scores, effects
 
 Kind = Literal["dead", "nothing", "matters", "unclear", "unpaired"]
 
@@ -19,7 +19,7 @@ MIN_QUARTER = 8
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one axis does to the accuracy."""
+    """What one axis does to the metric."""
 
     axis: Axis
     kind: Kind
@@ -47,15 +47,14 @@ class Verdict:
         return worse
 
 
-def judge(
-    frame: pd.DataFrame, axes: Sequence[Axis], metric: str, predictions: Predictions
-) -> list[Verdict]:
-    """One verdict per axis, in the axes' order."""
-    verdicts = _verdicts(frame, axes, metric, predictions)
+def judge(frame: pd.DataFrame, axes: Sequence[Axis], metric: str, scores: Scores) -> list[Verdict]:
+    """One verdict per axis, in the axes' order; metric: a column, more being better."""
+    verdicts = _verdicts(frame, axes, metric, scores)
     alive = without_copies(frame, frame, verdicts).reset_index(drop=True)
     if len(alive) == len(frame):
         return verdicts
-    again = {v.axis.name: v for v in _verdicts(alive, find_axes(alive), metric, predictions)}
+    left = remaining(axes, alive)
+    again = {v.axis.name: v for v in _verdicts(alive, left, metric, scores)}
     return [v if v.kind == "dead" else again.get(v.axis.name, v) for v in verdicts]
 
 
@@ -74,10 +73,10 @@ def without_copies(
 
 
 def _verdicts(
-    frame: pd.DataFrame, axes: Sequence[Axis], metric: str, predictions: Predictions
+    frame: pd.DataFrame, axes: Sequence[Axis], metric: str, scores: Scores
 ) -> list[Verdict]:
     few = [axis for axis in axes if len(axis.levels) <= MAX_LEVELS]
-    found = effects(frame, axes, few, metric, predictions)
+    found = effects(frame, axes, few, metric, scores)
     return [_verdict(frame, axis, metric, tuple(found.get(axis.name, ()))) for axis in axes]
 
 

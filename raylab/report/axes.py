@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from raylab.analysis.axes import Axis
+from raylab.analysis.evidence import SCORE, Evidence
 from raylab.analysis.finding import Finding, signed, span
+from raylab.analysis.measures import sign_of
 from raylab.report.blocks import Block, Chart, Findings, Section
 from raylab.report.figures import bars, ends, figure, label, line, rounded, rows, spans
 from raylab.report.material import Sweep
@@ -32,9 +32,8 @@ def axes(sweep: Sweep) -> Section:
     if drawn:
         blocks.append(_effects(drawn[:MAX_EFFECTS]))
     by_name = {axis.name: axis for axis in sweep.evidence.axes}
-    compared = sweep.evidence.compared
     blocks += [
-        _interaction(finding, compared, by_name)
+        _interaction(finding, sweep.evidence, by_name)
         for finding in about
         if "num_squares" in finding.evidence and by_name.keys() >= set(finding.evidence["axes"])
     ]
@@ -124,10 +123,10 @@ def _effects(leads: Sequence[_Lead]) -> Chart:
     return Chart(chart, "The best level over each other one", alt, caption, keys)
 
 
-def _interaction(finding: Finding, compared: pd.DataFrame, by_name: dict[str, Axis]) -> Chart:
+def _interaction(finding: Finding, evidence: Evidence, by_name: dict[str, Axis]) -> Chart:
     first, second = (by_name[name] for name in finding.evidence["axes"])
     table = (
-        compared.groupby([first.codes.to_numpy(), second.codes.to_numpy()])["compared_accuracy"]
+        evidence.compared.groupby([first.codes.to_numpy(), second.codes.to_numpy()])[SCORE]
         .mean()
         .mul(100)
         .unstack()
@@ -140,7 +139,7 @@ def _interaction(finding: Finding, compared: pd.DataFrame, by_name: dict[str, Ax
             "y": rounded(table[code]),
             "name": label(f"{second.name} {second.levels[int(str(code))]}", 28),
             "line": {"color": OF_LEVELS[k % len(OF_LEVELS)], "width": 2},
-            "hovertemplate": "%{y:.2f} %",
+            "hovertemplate": "%{y:.2f}",
         }
         for k, code in enumerate(table.columns)
     ]
@@ -149,12 +148,18 @@ def _interaction(finding: Finding, compared: pd.DataFrame, by_name: dict[str, Ax
         traces,
         300,
         x=ticks | {"title": label(first.name), "ticktext": [label(v, 16) for v in first.levels]},
-        y={"title": "accuracy, %"},
+        y={"title": _title(evidence.judged_by)},
         showlegend=True,
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )
     title = f"{first.name} depends on {second.name}"
     return Chart(chart, title, finding.sentence, is_half=True)
+
+
+def _title(judged_by: str) -> str:
+    if judged_by == "val_accuracy":
+        return "accuracy, %"
+    return f"{'−' if sign_of(judged_by) < 0 else ''}{judged_by}, points"
 
 
 def _is_importance(finding: Finding) -> bool:
