@@ -225,13 +225,6 @@ def test_a_disagreement_that_is_excluded_is_none(tmp_path: Path) -> None:
     assert read(tmp_path, text + "exclude: [{epochs: 5, warmup_epochs: 8}]\n").exclude
 
 
-def test_an_average_over_epochs_of_the_warmup_is_refused(tmp_path: Path) -> None:
-    text = "data: toy\ntrial: {epochs: 10, warmup_epochs: 5}\naxes: {swa_frac: [0.5, 0.75]}\n"
-    problem = refusal(tmp_path, text)[0]
-    assert "warmup_epochs 5 must be <= 2: over the last 8 epochs swa_frac" in problem
-    assert read(tmp_path, text.replace("0.75", "0.25"))
-
-
 def test_exclude_means_the_files_that_the_axes_name(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(b"")
     text = "data: toy\naxes: {pretrained: [false, w.pth], lr: [0.1, 0.01]}\n"

@@ -140,6 +140,14 @@ def test_classes_that_are_balanced_twice_are_told(tmp_path: Path) -> None:
     assert not notes_of(tmp_path, "levers: [{sampler: balanced}, {class_weights: balanced}]")
 
 
+def test_a_warmup_that_reaches_into_the_averaged_epochs_is_told(tmp_path: Path) -> None:
+    text = "trial: {epochs: 10, warmup_epochs: 5}\naxes: {swa_frac: [0.5, 0.75]}"
+    (note,) = notes_of(tmp_path, text)
+    assert note.startswith("warmup_epochs 5 and swa_frac 0.75: the last 8 of 10 epochs")
+    assert not notes_of(tmp_path, text.replace("0.75", "0.25"))
+    assert not notes_of(tmp_path, "levers: [{warmup_epochs: 0.5}, {swa_frac: 0.99}]")
+
+
 def test_gpus_that_would_idle_are_told(tmp_path: Path) -> None:
     source, none = scan("toy:num=100"), ResultsDirectory(tmp_path / "r")
     told = [

@@ -358,12 +358,6 @@ class TrialConfig(Value):
     def _fields_agree(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be < epochs {self.epochs}")
-        num_before = self.epochs - self.num_swa_epochs
-        if self.warmup_epochs > num_before:
-            raise ValueError(
-                f"warmup_epochs {self.warmup_epochs:g} must be <= {num_before}: over the last "
-                f"{self.num_swa_epochs} epochs swa_frac {self.swa_frac:g} holds the lr"
-            )
         if self.train_layers == ():
             raise ValueError("train_layers is an empty list; give all, head, or name prefixes")
         if self.ema_decay > 0 and self.swa_frac > 0:

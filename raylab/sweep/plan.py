@@ -12,14 +12,13 @@ import pyarrow as pa
 
 from raylab.config.expand import (
     config_from,
-    count_draws,
     count_trials,
     expand,
-    idle_exclusions,
     split_choices,
 )
 from raylab.config.files import FILES, digest_of, parent_of
 from raylab.config.identity import trial_id
+from raylab.config.notes import notes
 from raylab.config.population import Population
 from raylab.config.possible import (
     first_assignment,
@@ -54,8 +53,6 @@ from raylab.sweep.overruled import overruled
 
 # Images of so many sizes would fill the disk before the first trial: ask instead.
 MAX_VARIANTS = 16
-# BatchNorm's statistics of fewer images are noise (Wu and He 2018).
-MIN_NORM_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -325,26 +322,6 @@ def planned_digest(field: str, file: str, meant: str) -> str:
         text = f"{file} has the digest {found}, not {meant}: its content has changed"
         raise Refused([Problem(f"{field}_digest", text)], subject)
     return found
-
-
-def notes(sweep: SweepConfig) -> Iterator[str]:
-    """What a grid asks for in vain, or more than it means."""
-    for place in idle_exclusions(sweep):
-        yield f"exclude[{place}] leaves nothing out: no trial agrees with all of it"
-    wanted = sweep.search.num_trials
-    if sweep.search.kind == "random" and wanted and (found := count_draws(sweep)) < wanted:
-        yield f"num_trials {wanted}: only {found} different configs were found in these axes"
-    workers, gpus = sweep.resources.workers, sweep.resources.gpus
-    if gpus != "auto" and gpus > workers:
-        yield f"gpus {gpus:g}: a worker trains on one GPU, the others idle; give workers {gpus:g}"
-    each = min(possible(sweep, "batch_size")) // workers
-    if workers > 1 and each < MIN_NORM_IMAGES and False in possible(sweep, "freeze_bn"):
-        text = "BatchNorm learns from those alone; raise batch_size or lower workers"
-        yield f"workers {workers}: {each} images of a batch each, and {text}"
-    alone = sweep.model_copy(update={"levers": ()})  # one at a time
-    if "balanced" in possible(alone, "sampler") and possible(alone, "class_weights") != {"none"}:
-        text = "both make up for classes of few images, together twice; take one of them out"
-        yield f"sampler balanced and class_weights: {text}"
 
 
 def reusable_records(sweep: SweepConfig, results: ResultsDirectory) -> dict[str, Record]:

@@ -13,6 +13,7 @@ from ray.exceptions import RayError
 from ray.tune.schedulers import TrialScheduler
 
 from raylab.config.expand import num_replicas
+from raylab.config.notes import notes
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import SplitConfig
 from raylab.errors import CannotFinish
@@ -38,7 +39,7 @@ from raylab.sweep.failures import survive_memory_kills
 from raylab.sweep.lock import Hold, held
 from raylab.sweep.packing import as_trained, heaviest, packed_slot, probe, sentence, wants_probe
 from raylab.sweep.parents import missing_weights, named_parents, refuse_strangers
-from raylab.sweep.plan import Plan, notes, on_their_splits, reusable_records
+from raylab.sweep.plan import Plan, on_their_splits, reusable_records
 from raylab.sweep.prior import earlier_points
 from raylab.sweep.queue import (
     ListProposer,
