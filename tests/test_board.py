@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from raylab.analysis import comparison
 from raylab.analysis.board import assess, show
 from raylab.analysis.ensemble import show_ensemble
-from raylab.analysis.families import by_family
+from raylab.analysis.families import by_family, clearly_worse
 from raylab.cli import app
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
@@ -167,6 +167,56 @@ def test_no_more_files_are_read_than_the_best_families_have(
     assert found["tied"].notna().sum() == 4
     assert found["tied"].iloc[5] == "no"
     assert "picked out of 6 (3 could be paired, so rather too high): 0." in show([place])
+    assert "tied blank: 2 more were not read; only the best are compared" in show([place])
+
+
+def test_a_seed_far_off_is_named_and_leaves_the_winner_alone(tmp_path: Path) -> None:
+    place = write(tmp_path / "aug", [0.75, 0.74, 0.7, 0.65], 3)
+    results = ResultsDirectory(place)
+    (worst,) = (r for r in results.records() if (r.config["lr"], r.config["seed"]) == (0.004, 0))
+    epoch = {"epoch": 1, "val_accuracy": 0.14, "val_loss": 1.0}
+    results.add(replace(worst, val_accuracy=0.14, epochs=[epoch]))
+    results.flush()
+    right = np.arange(N) < 0.14 * N
+    ids = [f"split{i:05d}" for i in range(N)]
+    probs = np.stack([right, ~right], axis=1).astype(float)
+    results.write_predictions(worst.trial_id, ids, ["right"] * N, probs, ["right", "wrong"])
+    found = marks(place)
+    best = found.loc[found["family_mean"].idxmax()]
+    assert best["corrected"] == pytest.approx(best["family_mean"], abs=0.02)
+    assert best["family_high"] - best["family_low"] < 0.08
+    assert f"which is judged apart: {worst.trial_id} (0.1400)" in show([place])
+
+
+def test_every_board_says_that_the_best_epochs_luck_is_in_it(tmp_path: Path) -> None:
+    alone = write(tmp_path / "alone", [0.65], 1)
+    unread = write(tmp_path / "unread", [0.65, 0.6], 1, predictions=False)
+    for text in (show([alone]), show([unread]), show([unread], metric="val_loss")):
+        assert "each is measured in its best epoch" in text
+
+
+def test_the_screen_asks_for_more_where_two_seeds_tell_the_luck() -> None:
+    """4.8 standard errors apart, which two degrees of freedom pass in one of 20 boards."""
+    families = pd.DataFrame(
+        {
+            "family_mean": [0.80, 0.70],
+            "family_std": [0.02, 0.02],
+            **{"num_images": 10_000.0, "num_seeds": 2, "num_trials": 2},
+        }
+    )
+    assert not clearly_worse(families, 0.001).any()
+    assert clearly_worse(families.assign(num_seeds=20), 0.001).tolist() == [False, True]
+
+
+def test_folds_do_not_pass_for_seeds_in_the_screen() -> None:
+    families = pd.DataFrame(
+        {
+            "family_mean": [0.80, 0.65],
+            "family_std": [0.06, 0.06],
+            **{"num_images": 10_000.0, "num_seeds": 3, "num_trials": 30},
+        }
+    )
+    assert not clearly_worse(families, 0.001).any()
 
 
 def test_folds_are_one_family_over_all_images(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from reported import CLASSES, add, results_of, usual, write_images
 from typer.testing import CliRunner
 
 from raylab import storage
+from raylab.analysis import comparison
 from raylab.analysis.predictions import TrialPredictions
 from raylab.cli import app
 from raylab.errors import Refused
@@ -179,6 +180,17 @@ def test_who_validated_other_images_may_be_as_good(tmp_path, accuracy, really):
     found = answer(part)
     assert found.really == really
     assert "1 more validated other images" in found.why
+
+
+def test_what_was_not_read_for_its_number_does_not_pass_for_damaged(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "MAX_FAMILIES", 2)
+    results = results_of(tmp_path)
+    for lr in (1e-3, 1e-4, 1e-5):
+        add(results, 0.8, lr=lr, num_images=FEW)
+    (part,) = read_parts([results.location])
+    why = answer(part).why
+    assert "1 more were not read: only the best are compared" in why
+    assert "could be read" not in why
 
 
 def test_all_sections_are_there(seen):

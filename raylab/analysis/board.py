@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from raylab.analysis.comparison import Comparison, compare
+from raylab.analysis.comparison import OF_BEST_EPOCH, Comparison, compare
 from raylab.analysis.families import by_family
 from raylab.results.directory import ResultsDirectory
 from raylab.results.leaderboard import differing_columns, ranked, read, sweep_folders
@@ -86,12 +86,16 @@ def assess(
     families = by_family(frame, metric)
     if metric != "val_accuracy":
         note = f"ranked by {metric}: ties are told for val_accuracy only"
-        return Comparison(families.assign(tied=None, corrected=None), (note,))
+        return Comparison(families.assign(tied=None, corrected=None), (OF_BEST_EPOCH, note))
     data_of = frame.drop_duplicates("family_id").set_index("family_id")["data_fingerprint"]
     alike = families.groupby(families["family_id"].map(data_of), sort=False, dropna=False)
     parts = [compare(part, frame, folders) for _, part in alike]
     together = pd.concat([part.families for part in parts]).sort_index()
-    return Comparison(together, tuple(note for part in parts for note in part.notes))
+    return Comparison(
+        together,
+        tuple(note for part in parts for note in part.notes),
+        frozenset().union(*(part.unread for part in parts)),
+    )
 
 
 def with_family(frame: pd.DataFrame, families: pd.DataFrame) -> pd.DataFrame:

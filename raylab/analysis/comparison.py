@@ -1,6 +1,6 @@
 """From families and their stored predictions to intervals, marks of ties and the winner's score."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,6 +22,9 @@ NUM_READERS = 8
 SCREEN_LEVEL = 0.001
 
 NOT_COMPARED = "?"
+OF_BEST_EPOCH = (
+    "each is measured in its best epoch, picked on the same images: that luck is still in it"
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Comparison:
     `corrected`: the best family's mean corrected for having been picked, None elsewhere."""
     notes: tuple[str, ...]
     """Lines for below the table."""
+    unread: frozenset[str] = frozenset()
+    """family_ids that are neither shown to be worse nor read, being too many."""
 
 
 def compare(
@@ -57,22 +62,30 @@ def compare(
     marked.loc[ranked.index.difference(rivals.index), "tied"] = NOT_COMPARED
     hopeless = clearly_worse(rivals, SCREEN_LEVEL)
     marked.loc[hopeless.index[hopeless], "tied"] = "no"
-    read = _scores(rivals[~hopeless].head(MAX_FAMILIES), trials, folders)
+    wanted = _best(rivals[~hopeless])
+    read = _scores(wanted, trials, folders)
+    unread = frozenset(rivals["family_id"][~hopeless]) - set(wanted["family_id"])
     if rivals["family_id"].iloc[0] in read:
-        notes = _mark(marked, rivals, read, len(rivals) - int(hopeless.sum()))
+        notes = _mark(marked, rivals, read, len(rivals) - int(hopeless.sum()), trials)
         if len(rivals) < 2 <= len(ranked):  # the only one that can be the best, of several
             marked.loc[rivals.index, "tied"] = "yes"
     else:
-        notes = ["nothing is paired: the best has no stored predictions"]
+        notes = [OF_BEST_EPOCH, "nothing is paired: the best has no stored predictions"]
+    if unread:
+        notes.append(f"tied blank: {len(unread):,} more were not read; only the best are compared")
     notes += _remarks(marked, ranked, early)
-    others = ranked[~same & (ranked["num_trials"] > 1)].head(MAX_FAMILIES)
+    others = _best(ranked[~same & (ranked["num_trials"] > 1)])
     for _, alike in others.groupby("split_fingerprint"):
         _set_intervals(marked, _scores(alike, trials, folders).values())
-    return Comparison(marked, tuple(notes))
+    return Comparison(marked, tuple(notes), unread)
 
 
 def _mark(
-    marked: pd.DataFrame, rivals: pd.DataFrame, read: Mapping[str, FamilyScore], num_open: int
+    marked: pd.DataFrame,
+    rivals: pd.DataFrame,
+    read: Mapping[str, FamilyScore],
+    num_open: int,
+    trials: pd.DataFrame,
 ) -> list[str]:
     """Sets interval, `tied` and `corrected` of the families that were read; the notes on them."""
     best_id = rivals["family_id"].iloc[0]
@@ -82,7 +95,7 @@ def _mark(
     marked.loc[marked["family_id"].isin(other), "tied"] = NOT_COMPARED
     scores = _set_intervals(marked, same)
     if scores is None or len(rivals) < 2:
-        return []
+        return [OF_BEST_EPOCH]
     rng = np.random.default_rng(0)  # the same board reads the same twice
     tied = tied_with_best(scores, rng)
     for family_id, is_tied in zip(scores.family_ids, tied, strict=True):
@@ -96,10 +109,20 @@ def _mark(
     return [
         f"best {mean:.4f}; corrected for being picked out of {len(rivals) - len(other):,}{cut}: "
         f"{corrected.score:.4f} (standard error {corrected.standard_error:.4f})",
-        "each is measured in its best epoch, picked on the same images: that luck is still in it",
+        OF_BEST_EPOCH,
         f"tied yes: may be the best, by paired tests on the same {scores.num_images:,} images "
         f"(family-wise error {LEVEL:.0%})",
+        *_strays(trials, np.array(scores.family_ids)[scores.apart]),
     ]
+
+
+def _strays(trials: pd.DataFrame, family_ids: Collection[str]) -> list[str]:
+    """A line on the trials that set families out of line: of each the farthest from its middle."""
+    kept = measured(trials[trials["family_id"].isin(family_ids)]).drop_duplicates("trial_id")
+    accuracies = kept.set_index("trial_id").groupby("family_id")["val_accuracy"]
+    far = [own.loc[(own - own.median()).abs().sort_values().index[-1:]] for _, own in accuracies]
+    told = ", ".join(f"{name} ({accuracy:.4f})" for own in far for name, accuracy in own.items())
+    return [f"far off the other seeds of its config, which is judged apart: {told}"] if far else []
 
 
 def _set_intervals(marked: pd.DataFrame, scores: Iterable[FamilyScore]) -> JointScores | None:
@@ -113,13 +136,18 @@ def _set_intervals(marked: pd.DataFrame, scores: Iterable[FamilyScore]) -> Joint
     return together
 
 
+def _best(families: pd.DataFrame) -> pd.DataFrame:
+    """The first of them, as many as are read."""
+    first = families.head(MAX_FAMILIES)
+    return first[first["num_trials"].cumsum() <= MAX_FILES]
+
+
 def _scores(
     families: pd.DataFrame, trials: pd.DataFrame, folders: Mapping[str, ResultsDirectory]
 ) -> dict[str, FamilyScore]:
-    """Each family whose trials all have predictions, in order, until MAX_FILES are read."""
-    wanted = families[families["num_trials"].cumsum() <= MAX_FILES]
+    """Each of the families whose trials all have predictions, in order."""
     columns = ["sweep", "trial_id", "family_id", "status", "val_accuracy"]
-    rows = measured(trials.loc[trials["family_id"].isin(wanted["family_id"]), columns])
+    rows = measured(trials.loc[trials["family_id"].isin(families["family_id"]), columns])
     rows = rows.drop_duplicates("trial_id")
     places = [folders[sweep] for sweep in rows["sweep"]]
     with ThreadPoolExecutor(NUM_READERS) as pool:
@@ -129,7 +157,7 @@ def _scores(
         members.setdefault(str(family_id), []).append(loaded)
     return {
         str(family_id): score(str(family_id), [trial for trial in found if trial is not None])
-        for family_id in wanted["family_id"]
+        for family_id in families["family_id"]
         if None not in (found := members[str(family_id)])
     }
 

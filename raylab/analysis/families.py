@@ -1,12 +1,17 @@
 """From a frame of trials to a frame of families: mean, spread and interval over seeds and folds."""
 
 from collections.abc import Iterable
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 
-from raylab.analysis.intervals import Floats, score_interval
+from raylab.analysis.intervals import (
+    Floats,
+    binomial_variance,
+    score_interval,
+    student_quantile,
+)
+from raylab.analysis.variances import out_of_line, pooled, pooled_df, satterthwaite
 from raylab.config.sweep import metric_mode
 from raylab.results.intervals import CONFIDENCE
 from raylab.results.record import CONFIG_COLUMNS
@@ -97,16 +102,21 @@ def clearly_worse(families: pd.DataFrame, level: float) -> "pd.Series[bool]":
     """Families so far below the first that no paired test is needed; none where it is unsure.
 
     Unpaired and Bonferroni-corrected for all pairs: wider than any paired test, since families
-    tend to be right on the same images.
+    tend to be right on the same images. The seeds' variance is pooled as in `joint`.
     """
-    std = families["family_std"].dropna()
-    of_seeds = float((std**2).mean()) if len(std) else 0.0
-    mean, images = families["family_mean"], families["num_images"]
-    # Half an image of either kind is added: no accuracy is known without error.
-    share = (mean * images + 0.5) / (images + 1)
-    variance = share * (1 - share) / images + of_seeds / families["num_trials"].clip(lower=1)
-    distance: pd.Series[float] = (mean.iloc[0] - mean) / np.sqrt(variance.iloc[0] + variance)
-    hopeless: pd.Series[bool] = distance > -NormalDist().inv_cdf(level / max(len(families), 2) ** 2)
+    mean, images, std = (families[name] for name in ("family_mean", "num_images", "family_std"))
+    seeds = families["num_seeds"].clip(lower=1)
+    binomial = binomial_variance(mean, images)
+    df = np.where(std.notna(), seeds - 1.0, 0.0)
+    shares = (std.fillna(0.0) ** 2 / binomial).to_numpy(float)
+    apart = out_of_line(shares, df, (1 / images).to_numpy(float))
+    of_seeds = binomial * pooled(shares, df, apart) / seeds
+    doubt = (of_seeds / np.sqrt(pooled_df(df, apart))).to_numpy(float)
+    variance = binomial / images + of_seeds
+    together = (variance.iloc[0] + variance).to_numpy(float)
+    distance = (mean.iloc[0] - mean) / np.sqrt(together)
+    df = satterthwaite(together, doubt[0] + doubt)
+    hopeless: pd.Series[bool] = distance > -student_quantile(df, level / max(len(mean), 2) ** 2)
     return hopeless
 
 

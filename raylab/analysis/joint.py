@@ -4,14 +4,15 @@ One Gaussian model of the scores carries intervals, ties and the winner's correc
 right on image i, averaged over its trials, in x_ci of the cases; its score is the mean over n
 images. With folds f of n_f images and S_f trials each,
 
-    Var(score_c) = Var_i(x_ci) / n  +  seed_variance * sum_f (n_f / n)**2 / S_f
+    Var(score_c) = Var_i(x_ci) / n  +  seed_variance_c * sum_f (n_f / n)**2 / S_f
     Cov(score_c, score_d) = Cov_i(x_ci, x_di) / n
 
 The first term is the luck of the images (with what seeds add to single images), the second the
 luck of the training, which more images do not lessen. The seed variance is what the accuracies of
 trials that differ in the seed alone vary beyond what their images explain (two-way analysis of
-variance, images x seeds; without a second seed, fold against fold), pooled over the families:
-two or three seeds of one family say next to nothing about it.
+variance, images x seeds; without a second seed, fold against fold), pooled over the families that
+are in line (see `variances`) in shares of the binomial variance p (1 - p): what is nearly always
+right varies less from seed to seed.
 """
 
 from collections.abc import Sequence
@@ -20,8 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from raylab.analysis.intervals import Floats, score_interval
+from raylab.analysis.intervals import Floats, binomial_variance, score_interval
 from raylab.analysis.predictions import TrialPredictions
+from raylab.analysis.variances import Marks, out_of_line, pooled, pooled_df, satterthwaite
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,10 @@ class JointScores:
     """(m,), of the luck of the training; 0 if no family has a second trial."""
     seed_error: Floats
     """(m,), the seed variance before the images' part was taken off: what it was measured from."""
-    df: float
-    """Degrees of freedom of the seed variance; inf if there is none."""
+    df: Floats
+    """(m,), degrees of freedom of the seed variance; inf if there is none."""
+    apart: Marks
+    """(m,), whose seeds are out of line with the others', and not pooled with them."""
     num_images: int
 
     @property
@@ -68,24 +72,24 @@ class JointScores:
     @property
     def has_seed_luck(self) -> bool:
         """Whether any family told what the seed does."""
-        return bool(np.isfinite(self.df))
+        return bool(np.isfinite(self.df).any())
+
+    @property
+    def doubt(self) -> Floats:
+        """(m,), what `satterthwaite` asks of the seed variance."""
+        return self.seed_error / np.sqrt(self.df)
 
     def intervals(self) -> tuple[Floats, Floats]:
         """95 % interval of each family, (m,) and (m,), with luck of images and of training.
 
-        Degrees of freedom by Satterthwaite (1946). With single trials it is Wilson's.
+        With single trials it is Wilson's.
         """
-        variance = np.diag(self.total)
-        binomial = self.means * (1 - self.means)
-        known = variance > 0
-        effective = np.where(known, binomial / np.where(known, variance, 1.0), self.num_images)
-        return score_interval(self.means, effective, self.satterthwaite(variance, self.seed_error))
-
-    def satterthwaite(self, variance: Floats, seed_error: Floats) -> Floats:
-        """Degrees of freedom of variances of which `seed_error` was estimated with self.df."""
-        known = seed_error > 0  # of none, if every image was right: df is infinite then
-        ratio = np.where(known, variance / np.where(known, seed_error, 1.0), 1.0)
-        return np.where(known, np.maximum(self.df * ratio**2, 1.0), np.inf)
+        n, variance = self.num_images, np.diag(self.total)
+        # What was right on all images has no variance over them, and is yet not sure to be right.
+        binomial = binomial_variance(self.means, n)
+        unseen = (binomial - self.means * (1 - self.means)) / n
+        effective = binomial / (variance + unseen)
+        return score_interval(self.means, effective, satterthwaite(variance, self.doubt))
 
 
 def score(family_id: str, trials: Sequence[TrialPredictions]) -> FamilyScore:
@@ -128,17 +132,19 @@ def joint(families: Sequence[FamilyScore]) -> JointScores:
     if any(not np.array_equal(family.image_ids, first) for family in families):
         raise ValueError("families that validated different images cannot be paired")
     correct = np.stack([family.correct for family in families])  # (m, N)
-    df = sum(family.df for family in families)
-    spread = sum(family.df * family.spread for family in families) / max(df, 1)
-    noise = sum(family.df * family.noise for family in families) / max(df, 1)
-    weights = np.array([family.weight for family in families])
+    means = correct.mean(axis=1)
+    spread, noise, df, weight = np.array([[f.spread, f.noise, f.df, f.weight] for f in families]).T
+    binomial = binomial_variance(means, len(first))
+    apart = out_of_line(spread / binomial, df, 1 / len(first))
+    spread, noise = (binomial * pooled(part / binomial, df, apart) for part in (spread, noise))
     return JointScores(
         family_ids=tuple(family.family_id for family in families),
-        means=correct.mean(axis=1),
+        means=means,
         covariance=np.atleast_2d(np.cov(correct, bias=True)) / len(first),
-        seed_variance=max(spread - noise, 0.0) * weights,
-        seed_error=max(spread, noise) * weights,
-        df=df or np.inf,
+        seed_variance=np.maximum(spread - noise, 0.0) * weight,
+        seed_error=np.maximum(spread, noise) * weight,
+        df=pooled_df(df, apart),
+        apart=apart,
         num_images=len(first),
     )
 

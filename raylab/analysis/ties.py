@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from raylab.analysis.intervals import Floats
 from raylab.analysis.joint import JointScores
+from raylab.analysis.variances import satterthwaite
 
 # Chance that any family which is as good as the best is marked as worse.
 LEVEL = 0.05
@@ -59,8 +60,8 @@ def _draws(scores: JointScores, errors: Floats, rng: np.random.Generator, num_dr
     if not scores.has_seed_luck or len(zeros) < 2:
         return draws
     pairs = np.triu_indices(len(zeros), 1)
-    seeds = scores.seed_error[pairs[0]] + scores.seed_error[pairs[1]]
-    df = float(np.median(scores.satterthwaite(errors[pairs] ** 2, seeds)))
+    doubt = scores.doubt[pairs[0]] + scores.doubt[pairs[1]]
+    df = float(np.median(satterthwaite(errors[pairs] ** 2, doubt)))
     if not np.isfinite(df):
         return draws
     return draws / np.sqrt(rng.chisquare(df, (num_draws, 1)) / df)

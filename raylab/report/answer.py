@@ -1,6 +1,6 @@
 """From families, ties and findings to the answer: what won, is it really better, what next."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
@@ -103,7 +103,7 @@ def _really(part: Part) -> tuple[str, str]:
         return "Nothing to compare", "Only one config has a result." + luck
     if pd.isna(first["tied"]):
         return "Cannot be told", "The winner's predictions are missing or damaged." + luck
-    others, are_open = _others(families)
+    others, are_open = _others(families, part.comparison.unread)
     if len(compared) < 2:
         return "Cannot be told", "No other config was compared with it in pairs." + others + luck
     images = f"{int(first['num_images']):,} validation images"
@@ -154,15 +154,16 @@ def _beside_best(part: Part) -> str:
     return "" if pd.isna(beside) else f" (the epochs around it: {percent(beside)})"
 
 
-def _others(families: pd.DataFrame) -> tuple[str, bool]:
+def _others(families: pd.DataFrame, unread: Collection[str]) -> tuple[str, bool]:
     """What was not compared with the winner, a sentence each; whether some of it, having learned
     as long, may be as good.
     """
     rest = families.iloc[1:]
     early = stopped_early(rest)
-    missing = rest[~early & rest["tied"].isna()]
+    unmarked = rest[~early & rest["tied"].isna()]
+    missing = unmarked[~unmarked["family_id"].isin(unread)]
     elsewhere = rest[~early & (rest["tied"] == NOT_COMPARED)]
-    said, are_open = "", len(missing) > 0
+    said, are_open = "", len(unmarked) > 0
     if len(elsewhere):
         hopeless = clearly_worse(pd.concat([families.iloc[:1], elsewhere]), SCREEN_LEVEL)
         num_open = int((~hopeless.iloc[1:]).sum())
@@ -171,6 +172,9 @@ def _others(families: pd.DataFrame) -> tuple[str, bool]:
         said += f" {len(elsewhere):,} more validated other images: {rivals}."
     if len(missing):
         said += f" {len(missing):,} more have no predictions that could be read."
+    if len(unmarked) > len(missing):
+        num_unread = len(unmarked) - len(missing)
+        said += f" {num_unread:,} more were not read: only the best are compared."
     if early.any():
         said += f" {int(early.sum()):,} more were stopped early, and are not compared."
     return said, are_open
