@@ -54,11 +54,23 @@ def test_spread_over_seeds_is_pooled_over_configs_and_ignores_their_means():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"lr": np.repeat(np.arange(40), 3), "seed": [0, 1, 2] * 40})
     frame["val_accuracy"] = 0.5 + 0.01 * frame["lr"] + rng.normal(0, 0.006, 120)
+    frame["num_val"] = 5_000
     spread = seed_spread(frame, ["lr"], "val_accuracy")
     assert spread.low < 0.006 < spread.high
     assert (spread.num_configs, spread.df) == (40, 80)
     assert spread.of_difference(3) == pytest.approx(1.99 * spread.sd * np.sqrt(2 / 3), rel=0.01)
     assert seed_spread(frame.drop_duplicates("lr"), ["lr"], "val_accuracy") is None
+
+
+def test_a_diverged_seed_is_left_out_of_the_spread_and_told():
+    frame = equal_configs(0, num_configs=6, num_folds=1)
+    before = seed_spread(frame, ["lr"], "val_accuracy")
+    frame.loc[0, "val_accuracy"] = 0.14
+    spread = seed_spread(frame, ["lr"], "val_accuracy")
+    assert spread.sd == pytest.approx(before.sd, rel=0.3)
+    assert (spread.num_configs, spread.num_apart, spread.df) == (5, 1, 10)
+    (found,) = seed_findings(seen(frame), [])
+    assert "Left out: 1 with a seed far off its others." in found.sentence
 
 
 def equal_configs(seed, num_configs=30, num_folds=5, seeds=(0, 1, 2)):

@@ -184,10 +184,13 @@ def seed_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Findi
         f"validation images come on top. {close} of {len(families) - 1} other configs lie within "
         "that of the best."
     )
+    if spread.num_apart:
+        sentence += f" Left out: {spread.num_apart} with a seed far off its others."
     numbers = {
         "sd": spread.sd,
         "sd_interval": [spread.low, spread.high],
         "df": spread.df,
+        "num_apart": spread.num_apart,
         "seed_difference": within,
         "num_close_to_best": close,
         "num_configs": len(families),

@@ -3,8 +3,12 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from scipy.stats import chi2, t
+
+from raylab.analysis.intervals import binomial_variance
+from raylab.analysis.variances import out_of_line
 
 FOLD = "split.fold"
 
@@ -21,6 +25,8 @@ class SeedSpread:
     num_configs: int
     df: int
     """Trials beyond the first of each config and fold."""
+    num_apart: int = 0
+    """Configs that are not in it: a seed of theirs is far off the others, as a diverged one is."""
 
     def of_difference(self, num_trials: int) -> float:
         """How far apart the luck of the seed alone brings two means over `num_trials`, seeds times
@@ -35,7 +41,8 @@ class SeedSpread:
 def seed_spread(frame: pd.DataFrame, config: list[str], metric: str) -> SeedSpread | None:
     """None if no config ran with two seeds on one fold.
 
-    config: the columns in which the trials of a config agree, whatever their seed and fold.
+    config: the columns in which the trials of a config agree, whatever their seed and fold; frame:
+    with them, num_val and the metric, an accuracy.
     """
     same = [name for name in (*config, FOLD) if name in frame]
     groups = frame.dropna(subset=[metric]).groupby(same, dropna=False)[metric]
@@ -43,8 +50,15 @@ def seed_spread(frame: pd.DataFrame, config: list[str], metric: str) -> SeedSpre
     repeated = sizes[sizes > 1]
     if repeated.empty:
         return None
-    df = int((repeated - 1).sum())
-    squares = float((groups.var(ddof=1)[repeated.index] * (repeated - 1)).sum())
+    own_df = (repeated - 1).to_numpy(np.float64)
+    variances = groups.var(ddof=1)[repeated.index].to_numpy(np.float64)
+    share, num_val = float(frame[metric].mean()), float(frame["num_val"].median())
+    apart = out_of_line(variances, own_df, binomial_variance(share, num_val) / num_val)
+    df = int(own_df[~apart].sum())
+    squares = float((own_df * variances)[~apart].sum())
     low, high = squares / chi2.ppf(0.975, df), squares / chi2.ppf(0.025, df)
-    num_configs = len(repeated.reset_index()[config].drop_duplicates())
-    return SeedSpread(math.sqrt(squares / df), math.sqrt(low), math.sqrt(high), num_configs, df)
+    named = repeated.reset_index()[config]
+    num_configs = len(named[~apart].drop_duplicates())
+    num_apart = len(named.drop_duplicates()) - num_configs
+    sd = math.sqrt(squares / df)
+    return SeedSpread(sd, math.sqrt(low), math.sqrt(high), num_configs, df, num_apart)
