@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from finished_sweep import run, write_faces
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from raylab.after.earlier import latest
 from raylab.after.final import FinalOptions, job_for, run_final, score
 from raylab.after.retrain import Job
 from raylab.cli import app
@@ -212,6 +214,15 @@ def test_a_split_that_locks_nothing_or_is_another_one_is_refused(
 ) -> None:
     with pytest.raises(Refused, match=text):
         job_of(tmp_path, fingerprint, fraction, strategy)
+
+
+def test_a_record_gives_way_to_the_one_of_what_its_config_means_today() -> None:
+    now = record_from(TrialConfig(), "data", "split", [], "complete")
+    then, alone = (
+        replace(record_from(TrialConfig(lr=lr), "data", "split", [], "complete"), trial_id=name)
+        for lr, name in ((TrialConfig().lr, "then"), (0.5, "alone"))
+    )
+    assert latest([then, now, alone]) == [now, alone]
 
 
 def test_suspects_or_a_teacher_that_are_others_now_are_refused(tmp_path: Path) -> None:

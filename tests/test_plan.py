@@ -125,7 +125,7 @@ def notes_of(folder: Path, text: str) -> list[str]:
 def test_small_shares_of_a_batch_are_told_where_batchnorm_learns_from_them(tmp_path: Path) -> None:
     group = "resources: {workers: 4}\ntrial: "
     (note,) = notes_of(tmp_path, group + "{batch_size: 32}")
-    assert note.startswith("workers 4: 8 images of a batch each, and BatchNorm learns from those")
+    assert note.startswith("workers 4: 8 images of a batch each; a BatchNorm learns")
     assert notes_of(tmp_path, group + "{batch_size: 32}\naxes: {batch_size: [32, 64]}") == [note]
     for sound in (group + "{batch_size: 64}", "trial: {batch_size: 8}"):
         assert not notes_of(tmp_path, sound)

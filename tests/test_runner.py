@@ -55,7 +55,7 @@ def test_a_run_begins_with_the_states_that_trials_may_go_on_from(
     assert results.state_ids() == left
     told = [call.args[0] for call in view.note.call_args_list]
     where = tmp_path / "states"
-    expected = f"states of trials that this grid leaves out: 1; they stay in {where}, to go on from"
+    expected = f"states of trials that this grid leaves out: 1; they stay in {where} till --fresh"
     assert told == ([expected] if left and kind in ("grid", "random") else [])
 
 

@@ -219,6 +219,7 @@ def test_folders_of_splits_do_not_become_classes(tmp_path, folders, strangers):
         ("car/day1 car/day2 train/day1", ("car", "train")),
         ("restrained/S01 restrained/S02 happy/S01", ("happy", "restrained")),
         ("car train", ("car", "train")),
+        ("kitchen/a train_station/indoor train_station/outdoor", ("kitchen", "train_station")),
     ],
 )
 def test_classes_with_folders_of_their_own_stay_classes(tmp_path, folders, classes):
@@ -329,10 +330,12 @@ def test_usage_is_the_split_of_a_manifest_that_has_no_other(faces):
     source = scan(str(faces / "m.csv"))
     assert source.table["given_split"].to_pylist() == ["train", "val"]
     assert source.remarks == ("columns that are not read: usage",)
+    (faces / "m.csv").write_text("path,label,usage\n" + rows.format("commercial", ""))
+    assert not scan(str(faces / "m.csv")).has_splits
 
 
 @pytest.mark.parametrize(
-    ("column", "meant"), [("Splits", "split"), ("groups", "group"), ("vote_a", "votes_a")]
+    ("column", "meant"), [("Splits", "split"), ("groups", "group"), ("bbox_x", "box_x")]
 )
 def test_a_column_that_is_nearly_one_that_is_read_is_refused(faces, column, meant):
     (faces / "m.csv").write_text(f"path,label,{column}\nhappy/0.png,a,1\nsad/0.png,b,1\n")

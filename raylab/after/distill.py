@@ -14,7 +14,14 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 
-from raylab.after.earlier import check_same_data, config_of, images_of, read_sweep, sides_of
+from raylab.after.earlier import (
+    check_same_data,
+    config_of,
+    images_of,
+    latest,
+    read_sweep,
+    sides_of,
+)
 from raylab.after.retrain import at_hand, gathered, loaded, task_of, variants_of
 from raylab.config.sweep import metric_mode
 from raylab.errors import Problem, Refused
@@ -105,7 +112,7 @@ def teachers(results: ResultsDirectory, source: Source, metric: str, num: int) -
         check_same_data(source, records, "the sweep")
     same = [
         record
-        for record in records
+        for record in latest(records)
         if record.trial_id in kept
         and record.data_fingerprint == source.fingerprint
         and record.status == "complete"

@@ -61,6 +61,25 @@ def config_of(record: Record) -> TrialConfig:
     raise Refused([Problem(f"trial {record.trial_id}", text)], "the results", "nothing was trained")
 
 
+def latest(records: Iterable[Record]) -> list[Record]:
+    """Without those of an earlier raylab whose trial means another one to this raylab, where that
+    one has run as well.
+    """
+    found = list(records)
+    known = {record.trial_id for record in found}
+    return [r for r in found if (today := _id_today(r)) == r.trial_id or today not in known]
+
+
+def _id_today(record: Record) -> str | None:
+    """None: its config is none to this raylab."""
+    if not record.trial:
+        return None
+    try:
+        return trial_id(TrialConfig.model_validate(record.trial), record.data_fingerprint)
+    except ValidationError:
+        return None
+
+
 def find_record(results: ResultsDirectory, trial: str) -> Record:
     """The complete trial whose id begins so; Refused if there is none, or more than one."""
     records = results.records()

@@ -16,7 +16,14 @@ import numpy.typing as npt
 from rich.console import Console
 
 from raylab import __version__
-from raylab.after.earlier import check_same_data, config_of, images_of, read_sweep, sides_of
+from raylab.after.earlier import (
+    check_same_data,
+    config_of,
+    images_of,
+    latest,
+    read_sweep,
+    sides_of,
+)
 from raylab.after.retrain import Job, Retrained, retrain_all, variants_of, write_model
 from raylab.config.sweep import SweepConfig
 from raylab.errors import Problem, Refused
@@ -141,7 +148,7 @@ def candidates(
     if not records:
         refuse(results.location, "holds no finished trial; run the sweep first")
     check_same_data(source, records, "the sweep")
-    same = [record for record in records if record.data_fingerprint == source.fingerprint]
+    same = latest(r for r in records if r.data_fingerprint == source.fingerprint)
     families = ranked_families(same, metric)
     if len(families) < options.num_families:
         text = f"{len(families)} families have a complete trial, {options.num_families} are wanted"

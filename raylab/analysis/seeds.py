@@ -50,8 +50,8 @@ def seed_spread(frame: pd.DataFrame, config: list[str], metric: str) -> SeedSpre
     repeated = sizes[sizes > 1]
     if repeated.empty:
         return None
-    own_df = (repeated - 1).to_numpy(np.float64)
-    variances = groups.var(ddof=1)[repeated.index].to_numpy(np.float64)
+    own_df = np.asarray(repeated - 1, dtype=np.float64)
+    variances = np.asarray(groups.var(ddof=1)[repeated.index], dtype=np.float64)
     share, num_val = float(frame[metric].mean()), float(frame["num_val"].median())
     apart = out_of_line(variances, own_df, binomial_variance(share, num_val) / num_val)
     df = int(own_df[~apart].sum())

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from raylab.config.expand import count_draws, idle_exclusions
-from raylab.config.possible import possible
+from raylab.config.possible import possible, possible_values
 from raylab.config.sweep import SweepConfig
 from raylab.config.trial import TrialConfig
 
@@ -27,10 +27,12 @@ def _of_workers(sweep: SweepConfig) -> Iterator[str]:
     workers, gpus = sweep.resources.workers, sweep.resources.gpus
     if gpus != "auto" and gpus > workers:
         yield f"gpus {gpus:g}: a worker trains on one GPU, the others idle; give workers {gpus:g}"
-    each = min(possible(sweep, "batch_size")) // workers
+    usual = int(sweep.trial.get("batch_size", TrialConfig.model_fields["batch_size"].default))
+    pulled = [lever["batch_size"] for lever in sweep.levers if "batch_size" in lever]
+    each = min([*possible_values(sweep, "batch_size", usual), *pulled]) // workers
     if workers > 1 and each < MIN_NORM_IMAGES and False in possible(sweep, "freeze_bn"):
-        text = "BatchNorm learns from those alone; raise batch_size or lower workers"
-        yield f"workers {workers}: {each} images of a batch each, and {text}"
+        text = "a BatchNorm learns from those alone; raise batch_size or lower workers"
+        yield f"workers {workers}: {each} images of a batch each; {text}"
 
 
 def _of_fields(sweep: SweepConfig) -> Iterator[str]:

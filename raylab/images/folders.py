@@ -92,7 +92,9 @@ def _refuse_strangers_among_splits(location: str, names: Sequence[str]) -> None:
     tops = {name.split("/")[0] for name in names if "/" in name}
     folders = {tuple(name.split("/")[:2]) for name in names if name.count("/") >= 2}
     of_splits = sorted(f for f in folders if f[0].lower() in SPLIT_NAMES or _TRAIN.search(f[0]))
-    train = [folder for folder in of_splits if _TRAIN.search(folder[0])]
+    # train_set/happy beside test_set/happy; train_station/indoor is a class.
+    times = Counter(name for _, name in folders)
+    train = [(top, name) for top, name in of_splits if _is_train(top, times[name])]
     if not train or len(of_splits) < 2 or len(tops) < 2:
         return
     strangers = sorted(printable(top) for top in tops if top.lower() not in SPLIT_NAMES)
@@ -101,6 +103,11 @@ def _refuse_strangers_among_splits(location: str, names: Sequence[str]) -> None:
         f"like a class in one; name each one of {', '.join(SPLIT_NAMES)}, or take it away"
     )
     raise Refused([Problem(location, text)], location)
+
+
+def _is_train(top: str, num_alike: int) -> bool:
+    """`num_alike`: top folders that hold one of the same name."""
+    return bool(_TRAIN.fullmatch(top) or (_TRAIN.search(top) and num_alike > 1))
 
 
 def _remarks(listed: Sequence[str], depth: int) -> list[str]:

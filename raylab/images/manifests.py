@@ -11,7 +11,7 @@ import os
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,13 +32,16 @@ from raylab.images.found import (
     read_content,
     some_of,
 )
-from raylab.images.votes import PREFIX as VOTES_PREFIX
 from raylab.images.votes import as_labelled, plurality, read_votes, vote_columns
 
 FER2013_CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 OPTIONAL_COLUMNS = ("split", "group", *BOX_COLUMNS)
-MISSPELT_RATIO = 0.8
-"""Of difflib: `groups` and `bbox_x` are misspelt, `age_group` is a column of its own."""
+MISSPELT = {
+    "groups": "group",
+    "splits": "split",
+    **{f"b{name}": name for name in BOX_COLUMNS},
+}
+"""Columns that were meant to be read; of others, such as `age_group`, nobody can tell."""
 MAX_SHOWN_PROBLEMS = 20
 MAX_CELL = 2**26
 """Characters: pixels of 4,000 x 4,000 as Kaggle writes them."""
@@ -75,7 +78,7 @@ def find_in_manifest(location: str) -> tuple[list[Found], list[str]]:
             found,
             label=label,
             group=unicodedata.normalize("NFC", _text(row.get("group"))) or None,
-            given_split=_split(_text(row.get("split"))) if has_split else None,
+            given_split=_split(_text(row.get("split"))) if has_split else _usage(row),
             votes=votes,
             box=read_box(row),
         )
@@ -170,6 +173,11 @@ def _grey(text: str) -> bytes:
             raise ValueError("pixels: not all are integers in 0..255") from error
 
 
+def _usage(row: Mapping[str, Any]) -> str | None:
+    """The split as Kaggle tells it; a column of this name may tell something else."""
+    return SPLIT_NAMES.get(_text(row.get("usage")).lower())
+
+
 def _split(text: str) -> str:
     if text.lower() not in SPLIT_NAMES:
         raise ValueError(f"split: {text!r} is not one of train, val, test")
@@ -196,8 +204,8 @@ def _faults_of(columns: Sequence[str]) -> Iterator[str]:
         if count > 1 and name and name not in unread:
             yield f"column {name!r} stands there {count} times; take all but one out"
     for name in unread:
-        if meant := _misspelt(name, columns):
-            yield f"column {name!r} is not read; rename it {meant!r}, or take it out"
+        if name in MISSPELT:
+            yield f"column {name!r} is not read; rename it {MISSPELT[name]!r}, or take it out"
 
 
 def _is_fer2013(columns: Collection[str]) -> bool:
@@ -207,23 +215,9 @@ def _is_fer2013(columns: Collection[str]) -> bool:
 def _unread(columns: Collection[str]) -> list[str]:
     named = ("emotion", "pixels") if _is_fer2013(columns) else ("path", "label")
     read = {"", *named, *OPTIONAL_COLUMNS, *vote_columns(columns)}
+    if "split" not in columns:
+        read.add("usage")
     return [name for name in columns if name not in read]
-
-
-def _misspelt(name: str, columns: Collection[str]) -> str | None:
-    """The column that tells splits, groups, boxes or votes, and was probably meant."""
-    if name.startswith("vote_"):
-        return name.replace("vote_", VOTES_PREFIX, 1)
-    absent = [wanted for wanted in OPTIONAL_COLUMNS if wanted not in columns]
-    return next(iter(difflib.get_close_matches(name, absent, n=1, cutoff=MISSPELT_RATIO)), None)
-
-
-def _column_names(names: Iterable[Any]) -> tuple[str, ...]:
-    """As they are read: in lower case, and Kaggle's Usage is the split."""
-    columns = [str(name).strip().lower() for name in names]
-    if "split" in columns:
-        return tuple(columns)
-    return tuple("split" if name == "usage" else name for name in columns)
 
 
 def _parquet_rows(location: str, content: bytes) -> tuple[tuple[str, ...], Iterator[Row]]:
@@ -232,7 +226,7 @@ def _parquet_rows(location: str, content: bytes) -> tuple[tuple[str, ...], Itera
     except (pa.ArrowException, OSError) as error:
         problem = Problem(location, f"is not a Parquet file: {error}")
         raise _refused(location, [problem]) from error
-    columns = _column_names(table.column_names)
+    columns = tuple(str(name).strip().lower() for name in table.column_names)
     table = table.rename_columns(list(columns))
     rows = ((f"{location}:row {i}", row) for i, row in enumerate(table.to_pylist()))
     return columns, rows
@@ -246,7 +240,7 @@ def _csv_rows(location: str, content: bytes) -> tuple[tuple[str, ...], Iterator[
     # No text of the whole file: as one string in memory it would be four times as large.
     text = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
     lines = _lines(location, csv.reader(text, delimiter=delimiter))
-    columns = _column_names(next(lines, ("", []))[1])
+    columns = tuple(name.strip().lower() for name in next(lines, ("", []))[1])
     rows = (
         (place, dict(zip(columns, values, strict=False)))
         for place, values in lines

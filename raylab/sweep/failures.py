@@ -18,6 +18,8 @@ MAX_LOSSES = 20
 """Of the nodes under a trial: a spot market may take many, but a cluster that has none ends."""
 FIRST_PAUSE_S = 2.0
 MAX_FAILED_FROM_START = 3
+MAX_CONFIGS_FAILED_FROM_START = 10
+"""If each may have failed of itself: with too high an lr, too large a batch."""
 
 TIMEOUT, OUT_OF_MEMORY = "timeout", "OutOfMemory"
 PROCESS_DIED, NODE_LOST, WEIGHTS = "ProcessDied", "NodeLost", "weights"
@@ -108,14 +110,14 @@ def pause_before(num_restarts: int) -> float:
 
 
 class Beginning:
-    """The trials that ended first, as long as all failed of one cause that is not their config's.
+    """The trials that ended first, as long as all failed of one cause.
 
     Seeds and folds run next to each other: what fails with each of them may be one config's fault.
     """
 
     def __init__(self, num_families: int) -> None:
         """num_families: of the sweep; of fewer than three each has to fail."""
-        self.num_expected = min(MAX_FAILED_FROM_START, num_families)
+        self.num_families = num_families
         self.families: set[str] = set()
         self.causes: set[tuple[str, str]] = set()
         self.num_failed = 0
@@ -126,13 +128,15 @@ class Beginning:
         if self.is_over:
             return None
         self.causes.add(record.cause)
-        others_may_do = record.status != "failed" or record.error_kind in OF_THE_CONFIG
-        if others_may_do or len(self.causes) > 1:
+        if record.status != "failed" or len(self.causes) > 1:
             self.is_over = True
             return None
         self.num_failed += 1
         self.families.add(record.family_id)
-        if self.num_failed < MAX_FAILED_FROM_START or len(self.families) < self.num_expected:
+        num_expected = min(MAX_FAILED_FROM_START, self.num_families)
+        if record.error_kind in OF_THE_CONFIG:
+            num_expected = MAX_CONFIGS_FAILED_FROM_START
+        if self.num_failed < MAX_FAILED_FROM_START or len(self.families) < num_expected:
             return None
         self.is_over = True
         return f"{record.error_kind}: {record.error}"

@@ -28,7 +28,7 @@ def overruled(
         axes += [(f"zip[{index}].{key}", key, values) for key, values in group.items()]
     for place, key, axis in axes:
         if not _is_fixed(axis) and _keys_of(key, axis) <= idle:
-            yield _problem(place, "axis")
+            yield _problem(place)
     for index, lever in enumerate(sweep.levers):
         pulled = {key: (value,) for key, value in lever.items() if root(key) == "split"}
         if not pulled:
@@ -37,12 +37,12 @@ def overruled(
         idle = _idle(sweep, map(resolve, split_choices(part)), images)
         for key, values in pulled.items():
             if _keys_of(key, values) <= idle:
-                yield _problem(f"levers[{index}].{key}", "lever")
+                yield _problem(f"levers[{index}].{key}")
 
 
-def _problem(place: str, what: str) -> Problem:
+def _problem(place: str) -> Problem:
     text = (
-        f"the source names its train, val and test images, so that this {what} changes nothing; "
+        "the source names its train, val and test images, so that this value changes nothing; "
         "take it out, or set split.strategy: stratified"
     )
     return Problem(place, text)

@@ -208,7 +208,7 @@ class Sweeping:
         if others and self.sweep.search.kind in ("grid", "random"):
             where = self.results.path_of("states")
             text = f"states of trials that this grid leaves out: {len(others):,}"
-            self.view.note(f"{text}; they stay in {where}, to go on from")
+            self.view.note(f"{text}; they stay in {where} till --fresh")
 
     def collector(self, queue: TrialQueue) -> Collector:
         """The writer of records, which knows what earlier runs kept."""
