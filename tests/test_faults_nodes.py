@@ -15,7 +15,7 @@ from ray.exceptions import ObjectLostError
 
 from raylab.config.grid import read_grid
 from raylab.images.prepare import Variant
-from raylab.sweep import runner
+from raylab.sweep import shards
 from raylab.sweep.runner import Options, run_sweep
 from raylab.sweep.shards import dataset_of
 
@@ -102,6 +102,6 @@ def test_prepared_images_that_ray_loses_are_read_from_their_files(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    monkeypatch.setattr(runner, "dataset_of", lost_dataset_of)
+    monkeypatch.setattr(shards, "dataset_of", lost_dataset_of)
     sweep_into(place / "lost")
     assert_learned_the_same(place / "lost", place / "whole")
