@@ -170,8 +170,11 @@ def test_no_more_files_are_read_than_the_best_families_have(
     assert "tied blank: 2 more were not read; only the best are compared" in show([place])
 
 
-def test_a_seed_far_off_is_named_and_leaves_the_winner_alone(tmp_path: Path) -> None:
-    place = write(tmp_path / "aug", [0.75, 0.74, 0.7, 0.65], 3)
+@pytest.mark.parametrize("num_seeds", [2, 3])
+def test_a_seed_far_off_is_named_and_leaves_the_winner_alone(
+    tmp_path: Path, num_seeds: int
+) -> None:
+    place = write(tmp_path / "aug", [0.75, 0.74, 0.7, 0.65], num_seeds)
     results = ResultsDirectory(place)
     (worst,) = (r for r in results.records() if (r.config["lr"], r.config["seed"]) == (0.004, 0))
     epoch = {"epoch": 1, "val_accuracy": 0.14, "val_loss": 1.0}

@@ -184,8 +184,7 @@ def seed_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Findi
         f"validation images come on top. {close} of {len(families) - 1} other configs lie within "
         "that of the best."
     )
-    if spread.num_apart:
-        sentence += f" Left out: {spread.num_apart} with a seed far off its others."
+    sentence += _left_out(spread)
     numbers = {
         "sd": spread.sd,
         "sd_interval": [spread.low, spread.high],
@@ -206,13 +205,19 @@ def _agreeing_seeds(spread: SeedSpread, num_equal: int, num_configs: int) -> Fin
         f"seed moves the accuracy does not show on these validation images. {num_equal} of "
         f"{num_configs - 1} other configs score the same as the best."
     )
+    sentence += _left_out(spread)
     numbers = {
         "sd": spread.sd,
         "df": spread.df,
+        "num_apart": spread.num_apart,
         "num_close_to_best": num_equal,
         "num_configs": num_configs,
     }
     return Finding("seeds", sentence, numbers, "note", "high")
+
+
+def _left_out(spread: SeedSpread) -> str:
+    return f" Left out: {spread.num_apart} with a seed far off its others." * (spread.num_apart > 0)
 
 
 def _without_repeats(evidence: Evidence, families: pd.DataFrame) -> Finding:

@@ -22,6 +22,7 @@ NUM_READERS = 8
 SCREEN_LEVEL = 0.001
 
 NOT_COMPARED = "?"
+FOLD = "split.fold"
 OF_BEST_EPOCH = (
     "each is measured in its best epoch, picked on the same images: that luck is still in it"
 )
@@ -117,12 +118,19 @@ def _mark(
 
 
 def _strays(trials: pd.DataFrame, family_ids: Collection[str]) -> list[str]:
-    """A line on the trials that set families out of line: of each the farthest from its middle."""
+    """A line on the trials that set families out of line: of each the farthest from the mean of its
+    seeds on one fold, of two the worse one.
+    """
     kept = measured(trials[trials["family_id"].isin(family_ids)]).drop_duplicates("trial_id")
-    accuracies = kept.set_index("trial_id").groupby("family_id")["val_accuracy"]
-    far = [own.loc[(own - own.median()).abs().sort_values().index[-1:]] for _, own in accuracies]
-    told = ", ".join(f"{name} ({accuracy:.4f})" for own in far for name, accuracy in own.items())
-    return [f"far off the other seeds of its config, which is judged apart: {told}"] if far else []
+    alike = [name for name in ("family_id", FOLD) if name in kept]
+    means = kept.groupby(alike, dropna=False)["val_accuracy"].transform("mean")
+    distance = (kept["val_accuracy"] - means).abs().round(9)
+    order = kept.assign(distance=distance).sort_values(["distance", "val_accuracy"])
+    far = order[order["distance"] == order.groupby("family_id")["distance"].transform("max")]
+    far = far.drop_duplicates("family_id").sort_values("trial_id")
+    told = [f"{row.trial_id} ({row.val_accuracy:.4f})" for row in far.itertuples()]
+    text = "far off the other seeds of its config, which is judged apart"
+    return [f"{text}: {', '.join(told)}"] if told else []
 
 
 def _set_intervals(marked: pd.DataFrame, scores: Iterable[FamilyScore]) -> JointScores | None:

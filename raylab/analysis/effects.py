@@ -20,12 +20,17 @@ from scipy.stats import chi2, norm, t
 
 from raylab.analysis.axes import Axis, contexts, settings
 from raylab.analysis.measures import ImageScores
+from raylab.analysis.variances import out_of_line
 
 HISTORY = "history"
 """What a trial measured in all its epochs, as one number; a frame may do without."""
 DEAD_COLUMNS = ("val_accuracy", "val_loss", "val_macro_f1", "train_loss", "train_accuracy")
 NO_DIFFERENCE = 0.003
 """An effect whose interval lies within ± this (0.3 points) makes no difference."""
+NEGLIGIBLE = 1e-7
+"""A variance, 0.03 points squared: levels whose seeds agree to the last image set no norm."""
+ODD_LEVEL = 0.001
+"""Chance at which a level is set apart for its scatter: the steadiest pairs are picked ones."""
 MIN_REPEATS = 2
 """Degrees of freedom below which the spread within settings says nothing."""
 PRIOR_DF = 4
@@ -125,8 +130,7 @@ def _effects(
         if len(pairs):
             setting = same_setting[pairs[:, 0]]
             compared[a, b] = Comparison(pairs, STEP, setting, len(level_pairs))
-    num_levels = len({level for pair in compared for level in pair})
-    estimates = _estimates(frame, list(compared.values()), num_levels, metric, scores)
+    estimates = _estimates(frame, compared, metric, scores)
     return [
         Effect(
             axis.name,
@@ -141,35 +145,53 @@ def _effects(
 
 def _estimates(
     frame: pd.DataFrame,
-    compared: Sequence[Comparison],
-    num_levels: int,
+    compared: Mapping[tuple[int, int], Comparison],
     metric: str,
     scores: Scores,
 ) -> list[Estimate]:
     """Of the level pairs of one axis."""
-    spreads = [_within(_values(frame, c, metric), c.settings) for c in compared]
+    spreads = [_within(_values(frame, c, metric), c.settings) for c in compared.values()]
     variances, df = np.array(spreads, dtype=np.float64).reshape(-1, 2).T
     # Every level stands in many pairs: all pairs together know no more than the levels do.
-    total = 2 * df.sum() / max(num_levels, 1)
+    total = 2 * df.sum() / max(len(set(itertools.chain(*compared))), 1)
     if total < MIN_REPEATS:
-        return [contrast(frame, comparison, metric, scores) for comparison in compared]
-    steadier, known = _steadier(variances, df), np.minimum(PRIOR_DF + df, total)
+        return [contrast(frame, comparison, metric, scores) for comparison in compared.values()]
+    steadier, known = _steadier(variances, df, list(compared)), np.minimum(PRIOR_DF + df, total)
     return [
         contrast(frame, comparison, metric, scores, spread)
-        for comparison, *spread in zip(compared, steadier.tolist(), known.tolist(), strict=True)
+        for comparison, *spread in zip(
+            compared.values(), steadier.tolist(), known.tolist(), strict=True
+        )
     ]
 
 
-def _steadier(variances: Floats, df: Floats) -> Floats:
-    """Each drawn towards what is usual among them (Smyth 2004), their median, since one diverged
-    trial must not widen every interval (Phipson et al. 2016), made unbiased for equal ones.
+def _steadier(variances: Floats, df: Floats, pairs: Sequence[tuple[int, int]]) -> Floats:
+    """Each drawn towards what is usual among them (Smyth 2004), their median, made unbiased for
+    equal ones; one diverged trial, which is in all pairs of its level, must not widen every
+    interval (Phipson et al. 2016).
     """
     told = df > 0
-    usual = np.median(variances[told] * df[told] / chi2.ppf(0.5, df[told]))
+    in_line = told & ~_of_odd_levels(variances, df, pairs)
+    kept = in_line if in_line.any() else told
+    usual = np.median(variances[kept] * df[kept] / chi2.ppf(0.5, df[kept]))
     if told.sum() < 3:  # of two nobody can tell which is odd
         usual = (df * variances).sum() / df.sum()
     steadier: Floats = (PRIOR_DF * usual + df * variances) / (PRIOR_DF + df)
     return steadier
+
+
+def _of_odd_levels(
+    variances: Floats, df: Floats, pairs: Sequence[tuple[int, int]]
+) -> npt.NDArray[np.bool_]:
+    """(P,) the pairs of levels that scatter against every other one, out of line with the rest."""
+    steadiest: dict[int, int] = {}
+    for at in np.argsort(variances, kind="stable"):
+        for level in pairs[at] if df[at] else ():
+            steadiest.setdefault(level, int(at))
+    of_level = list(steadiest.values())
+    apart = out_of_line(variances[of_level], df[of_level], NEGLIGIBLE, ODD_LEVEL)
+    odd = {level for level, is_apart in zip(steadiest, apart, strict=True) if is_apart}
+    return np.array([not odd.isdisjoint(pair) for pair in pairs])
 
 
 def interactions(

@@ -39,8 +39,9 @@ def judged_text(judged_by: str, ranked_by: str) -> str:
     """`judged by val_loss, as the sweep ranks; …`: of axes or levers, and in which unit."""
     if judged_by != ranked_by:
         return (
-            f"judged by {judged_by}, though the sweep ranks by {ranked_by}, of which nothing tells "
-            "how far it hangs on the validation images; the next grid settles nothing by it"
+            f"judged by {judged_by}, though the sweep ranks by {ranked_by}, which only a reading "
+            "of all trials' predictions (at most 500 are read) could judge, if it is of images at "
+            "all; the next grid settles nothing by it"
         )
     unit = "; a point is 0.01 of it, and plus means less" if sign_of(judged_by) < 0 else ""
     return f"judged by {judged_by}, as the sweep ranks{unit}"

@@ -23,7 +23,9 @@ LEVEL = 0.05
 PRIOR_DF = 4
 
 
-def out_of_line(variances: Floats, df: Floats, least: Floats | float) -> Marks:
+def out_of_line(
+    variances: Floats, df: Floats, least: Floats | float, level: float = LEVEL
+) -> Marks:
     """(m,) which variances are too large for those of most; `df` 0: not measured.
 
     `least`: what chance alone makes of them; families that agree to the last image set no norm.
@@ -36,7 +38,7 @@ def out_of_line(variances: Floats, df: Floats, least: Floats | float) -> Marks:
         # Of two the lower one, else the larger would hide behind itself.
         norm = np.maximum(np.quantile(unbiased, 0.5, method="lower"), least)
         passed = scipy.special.fdtrc(own_df, own_df.sum() - own_df, (variances / norm)[known])
-        found[known] = passed < LEVEL / known.sum()
+        found[known] = passed < level / known.sum()
     return found
 
 
