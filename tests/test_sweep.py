@@ -269,8 +269,8 @@ def test_a_class_with_too_few_images_is_refused(workplace: Path) -> None:
 @pytest.mark.slow
 def test_asha_frees_the_workers_of_a_pruned_group(workplace: Path) -> None:
     text = """
-axes: {lr: [1.0e-2, 1.0e-6, 1.0e-7]}
-scheduler: {asha: {grace_epochs: 1, reduction_factor: 2}}
+axes: {lr: [1.0e-2, 1.0e-6, 1.0e-7], epochs: [5]}
+scheduler: {asha: {grace_epochs: 3, reduction_factor: 2}}
 resources: {workers: 2}
 """
     outcomes = sweep(workplace, text, "pruned_groups")
