@@ -20,7 +20,7 @@ from scipy.stats import chi2, norm, t
 
 from raylab.analysis.axes import Axis, contexts, settings
 from raylab.analysis.measures import ImageScores
-from raylab.analysis.variances import out_of_line
+from raylab.analysis.variances import PRIOR_DF, out_of_line
 
 HISTORY = "history"
 """What a trial measured in all its epochs, as one number; a frame may do without."""
@@ -33,8 +33,6 @@ ODD_LEVEL = 0.001
 """Chance at which a level is set apart for its scatter: the steadiest pairs are picked ones."""
 MIN_REPEATS = 2
 """Degrees of freedom below which the spread within settings says nothing."""
-PRIOR_DF = 4
-"""Degrees of freedom that what is usual among the level pairs of an axis counts for in each."""
 STEP = np.array([-1.0, 1.0])
 """The second of a pair less the first."""
 ONE_IMAGE = 1.0

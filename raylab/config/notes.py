@@ -40,10 +40,11 @@ def _of_fields(sweep: SweepConfig) -> Iterator[str]:
     if "balanced" in possible(alone, "sampler") and possible(alone, "class_weights") != {"none"}:
         text = "both make up for classes of few images, together twice; take one of them out"
         yield f"sampler balanced and class_weights: {text}"
-    named = ("epochs", "warmup_epochs", "swa_frac")
-    for epochs, warmup, frac in product(*(sorted(possible(alone, name)) for name in named)):
+    fracs = possible(alone, "swa_frac") - {0.0}
+    warmups = possible(alone, "warmup_epochs") if fracs else set()
+    for epochs, warmup, frac in product(*map(sorted, (possible(alone, "epochs"), warmups, fracs))):
         averaged = TrialConfig.model_construct(epochs=epochs, swa_frac=frac).num_swa_epochs
-        if averaged and warmup > epochs - averaged:
+        if warmup > epochs - averaged:
             text = f"the last {averaged} of {epochs} epochs, over which it averages, hold the lr"
             yield f"warmup_epochs {warmup:g} and swa_frac {frac:g}: {text} below its peak"
             return
