@@ -137,6 +137,11 @@ def write_grid(place: Path, text: str, name: str = "grid") -> str:
     return f"{name}.yaml"
 
 
+def states(results: Path) -> list[Path]:
+    """From which trials go on that have begun and not ended."""
+    return list((results / "states").glob("*.pt"))
+
+
 def board_of(results: Path) -> pd.DataFrame:
     return pd.read_parquet(results / "leaderboard.parquet")
 

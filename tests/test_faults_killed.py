@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from faults import Run, assert_learned_the_same, board_of, write_grid
+from faults import Run, assert_learned_the_same, board_of, states, write_grid
 
 from raylab.config.grid import read_grid
 from raylab.sweep.runner import Options, run_sweep
@@ -50,10 +50,6 @@ def records(results: Path) -> dict[str, int]:
 
 def half_written(folder: Path) -> list[Path]:
     return list(folder.glob(".*.part"))
-
-
-def states(results: Path) -> list[Path]:
-    return list((results / "states").glob("*.pt"))
 
 
 def wait_for_moment(moment: str, run: Run, results: Path, draw: random.Random) -> None:

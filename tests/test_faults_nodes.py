@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from faults import Run, assert_learned_the_same, board_of, write_grid
+from faults import Run, assert_learned_the_same, board_of, states, write_grid
 from nodes import several_nodes
 from ray import cloudpickle
 from ray.exceptions import ObjectLostError
@@ -44,14 +44,15 @@ def test_a_node_that_dies_costs_a_restart_and_one_that_joins_is_used(place: Path
     with several_nodes(3, **OFTEN) as nodes:
         address = ("--address", nodes.address)
         run = Run(place, "sweep", "grid.yaml", "--results", "node", *address)
-        assert run.until(lambda: nodes.num_busy() == 3), run.story
+        # A process alone may be one whose trial has ended, on a node that another waits for.
+        assert run.until(lambda: 2 <= nodes.num_busy() == len(states(place / "node"))), run.story
         nodes.kill()
         nodes.add()
         assert run.until(lambda: nodes.num_busy() == 3), run.story
         assert run.wait() == 0, run.story
-    assert board_of(place / "node")["num_restarts"].sum() >= 1
     lost = r"the node of the trial (was lost|cannot be reached); it is started again"
-    assert re.search(lost, run.story)
+    assert re.search(lost, run.story), run.story
+    assert board_of(place / "node")["num_restarts"].sum() >= 1, run.story
     assert "Traceback" not in run.story
     assert_learned_the_same(place / "node", place / "whole", "num_restarts")
 
