@@ -138,6 +138,20 @@ def test_one_seed_has_gains_and_no_intervals() -> None:
     assert all(np.isnan(gain.estimate.low) for gain in found)
 
 
+def test_a_diverged_seed_of_one_lever_leaves_the_others_intervals_as_narrow() -> None:
+    frame, grid = board(EFFECTS, noise=0.003)
+    before = {gain.lever: gain.estimate for gain in gains(frame, grid, "acc", {})}
+    frame.loc[(frame["family_id"] == "cutmix") & (frame["seed"] == 0), "acc"] = 0.14
+    after = {gain.lever: gain.estimate for gain in gains(frame, grid, "acc", {})}
+    odd = after.pop("cutmix 0.5")
+    assert odd.low < 0 < odd.high
+    assert odd.value == pytest.approx(-0.46 / 3, abs=0.01)
+    for lever, now in after.items():
+        assert now.value == before[lever].value
+        assert now.high - now.value < 1.5 * (before[lever].high - before[lever].value)
+    assert after["drop_rate 0.5"].low > 0 > after["mixup 0.5"].high
+
+
 def test_a_base_that_never_ran_pairs_with_nothing() -> None:
     frame, grid = board(EFFECTS)
     assert gains(frame[frame["family_id"] != "None"].reset_index(drop=True), grid, "acc", {}) == []

@@ -2,10 +2,10 @@
 
 A lever is a change that is made alone (`levers:` of a grid). Its trials are paired with those of
 the base of the same seed, fold and point of the axes, on the same validation images: a lever that
-moves the split has no gain here, and is judged as an axis. Two or three
-seeds of one lever say next to nothing about how far seeds scatter, so that this is pooled over all
-levers; since all are measured against the same base trials, they say as much about it as fewer
-independent ones would.
+moves the split has no gain here, and is judged as an axis. Two or three seeds of one lever say
+next to nothing about how far seeds scatter, so that this is pooled over the levers, less those
+that scatter out of line; since all are measured against the same base trials, they say as much
+about it as fewer independent ones would.
 """
 
 import math
@@ -22,6 +22,7 @@ from scipy.stats import norm, t
 from raylab.analysis.axes import REPEATS, shown
 from raylab.analysis.effects import (
     MIN_REPEATS,
+    NEGLIGIBLE,
     STEP,
     Estimate,
     Scores,
@@ -29,6 +30,8 @@ from raylab.analysis.effects import (
     num_images,
     unpaired_error,
 )
+from raylab.analysis.intervals import Floats
+from raylab.analysis.variances import out_of_line, pooled, pooled_df
 from raylab.config.fields import overlay, root
 from raylab.config.files import FILES
 from raylab.config.trial import TrialConfig
@@ -135,18 +138,14 @@ def _pairs(trials: pd.DataFrame, base: pd.DataFrame, metric: str) -> pd.DataFram
 
 
 def _estimated(pairs: Mapping[str, pd.DataFrame], scores: Scores, num_val: float) -> list[Gain]:
-    """The gains with intervals from the scatter over seeds, pooled, and over images."""
-    together = pd.concat(pairs.values()) if pairs else pd.DataFrame({"gain": [], "setting": []})
-    deviations = together["gain"] - together.groupby("setting")["gain"].transform("mean")
-    df = len(together) - together["setting"].nunique()
+    """The gains with intervals from the scatter over seeds and over images."""
+    variances, df = _seed_variances(list(pairs.values()))
     found = []
-    for lever, rows in pairs.items():
+    for (lever, rows), variance, known in zip(pairs.items(), variances, df, strict=True):
         value, half = float(rows["gain"].mean()), math.nan
         trial_ids = rows[["base_id", "lever_id"]].to_numpy(dtype=object)
-        if df >= MIN_REPEATS:
-            variance = float((deviations**2).sum()) / df
-            effective_df = df / (1 + (len(pairs) - 1) * SHARED_BASE**2)
-            seeds = float(t.isf(TAIL, effective_df)) * math.sqrt(variance / len(rows))
+        if known:
+            seeds = float(t.isf(TAIL, known)) * math.sqrt(variance / len(rows))
             images = image_error(trial_ids, STEP, scores)
             if images is None:
                 of_lever = float(rows["mean"].mean())
@@ -156,3 +155,22 @@ def _estimated(pairs: Mapping[str, pd.DataFrame], scores: Scores, num_val: float
         estimate = Estimate(value, value - half, value + half, len(rows))
         found.append(Gain(lever, estimate, float(rows["mean"].mean()), trial_ids))
     return found
+
+
+def _seed_variances(levers: Sequence[pd.DataFrame]) -> tuple[Floats, Floats]:
+    """(L,) of one pair's gain over seeds, and its degrees of freedom, 0 where too few say it.
+
+    One for all levers, but for those whose scatter is out of line: a diverged seed widens the
+    interval of its own lever alone.
+    """
+    own_df = np.array([len(rows) - rows["setting"].nunique() for rows in levers], dtype=float)
+    if own_df.sum() < MIN_REPEATS:
+        return np.zeros_like(own_df), np.zeros_like(own_df)
+    squares = [
+        float(((rows["gain"] - rows.groupby("setting")["gain"].transform("mean")) ** 2).sum())
+        for rows in levers
+    ]
+    variances = np.array(squares) / np.maximum(own_df, 1)
+    apart = out_of_line(variances, own_df, NEGLIGIBLE)
+    df = pooled_df(own_df, apart) / np.where(apart, 1, 1 + ((~apart).sum() - 1) * SHARED_BASE**2)
+    return pooled(variances, own_df, apart), df
