@@ -222,6 +222,7 @@ def test_watch_prints_lines_without_a_terminal_and_json_once(
     told = CliRunner().invoke(app, ["watch", results.location])
     assert told.exit_code == 0
     assert "5/12 trials · 3 complete" in told.stdout
+    assert "this sweep has ended, and is given 0 s to go on" in told.stderr
     assert "[0.5500, 0.6600]" in told.stdout
     found = json.loads(CliRunner().invoke(app, ["watch", results.location, "--json"]).stdout)
     assert found["best"]["trial_id"] == "ccc"

@@ -1,6 +1,8 @@
 import io
+from hashlib import sha256
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image, features
 
@@ -8,6 +10,7 @@ from raylab.errors import CannotFinish
 from raylab.images import prepare as prepare_module
 from raylab.images.cache import MANIFEST, variant_folder
 from raylab.images.decode import decode
+from raylab.images.parts import Job, write_part
 from raylab.images.prepare import as_array, find_variant, image_table, prepare
 from raylab.images.source import scan
 from raylab.images.toy import write_folder
@@ -105,12 +108,27 @@ def test_an_interrupted_preparation_is_not_found_and_goes_on(faces, cache, monke
     assert whole.num_ok == whole.table().num_rows == 99
 
 
+def test_an_image_that_no_memory_holds_is_named_and_not_kept_as_damaged(tmp_path, monkeypatch):
+    def look(*asked: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("raylab.images.parts.look", look)
+    (tmp_path / "huge.png").write_bytes(b"any")
+    row = {"sha256": sha256(b"any").hexdigest(), "file": f"{tmp_path}/huge.png", "box": None}
+    images = pa.Table.from_pylist([row | {"pixels": None}])
+    written = write_part(Job("part.parquet", images), Folder(tmp_path), Format(8, 1))
+    assert written.troubles == (
+        f"{tmp_path}/huge.png: no memory to decode it; free some, or leave it out",
+    )
+    assert not (tmp_path / "part.parquet").exists()
+
+
 def test_a_file_that_changed_since_the_scan_ends_the_preparation(faces, cache):
     source = scan(str(faces))
     (faces / "sad" / "copy.png").unlink()
     changed = sorted((faces / "angry").iterdir())[0]
     changed.write_bytes(b"other")
-    with pytest.raises(CannotFinish, match="1 files changed or vanished") as error:
+    with pytest.raises(CannotFinish, match="1 files changed, vanished or could not") as error:
         prepare(source, Format(16, 1), cache, ignore)
     assert str(changed) in str(error.value)
     assert find_variant(source, Format(16, 1), cache) is None

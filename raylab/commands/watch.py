@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -47,19 +48,29 @@ def show_in_terminal(directory: Any) -> None:
     from rich.live import Live
 
     from raylab.results.live_text import LiveTable, best_line, summary_line
-    from raylab.results.watching import snapshots
 
     console = Console()
     if console.is_terminal and not console.is_dumb_terminal:
         with Live(console=console, auto_refresh=False) as live:
-            for snapshot in snapshots(directory):
+            for snapshot in followed(directory):
                 live.update(LiveTable(snapshot), refresh=True)
         return
     num_told = -1
-    for snapshot in snapshots(directory):
+    for snapshot in followed(directory):
         if snapshot.num_ended != num_told or snapshot.state == "ended":
             num_told = snapshot.num_ended
             typer.echo(f"{summary_line(snapshot)}; {best_line(snapshot)}")
+
+
+def followed(directory: Any) -> Iterator[Any]:
+    """Its snapshots, with a word on the wait where there may be nothing to wait for."""
+    from raylab.results.watching import BEGIN_S, snapshots
+
+    for at, snapshot in enumerate(snapshots(directory)):
+        yield snapshot
+        if at == 0 and snapshot.state == "ended":
+            wait = f"given {BEGIN_S:g} s to go on (Ctrl-C leaves)"
+            print(f"this sweep has ended, and is {wait}", file=sys.stderr)
 
 
 def show_in_browser(directory: Any, port: int) -> None:

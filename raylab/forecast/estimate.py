@@ -18,7 +18,7 @@ from raylab.forecast.halving import expected_share
 from raylab.forecast.spread import Spread
 from raylab.forecast.workload import Workload, costly, workload_of
 from raylab.images.split import assign
-from raylab.results.environment import num_cpus
+from raylab.machine import num_cpus
 from raylab.sweep.plan import Plan
 
 # From one trial's last step to the next one's first in a warm slot; `raylab bench` measures it.

@@ -17,8 +17,9 @@ from raylab.forecast.spread import Spread
 from raylab.forecast.workload import TIMED, Workload, workload_name
 from raylab.images.cache import cache_folder, is_prepared, variant_folder
 from raylab.images.sample import Sampled, sample
+from raylab.machine import num_cpus
 from raylab.results.directory import ResultsDirectory
-from raylab.results.environment import num_cpus, num_visible_gpus
+from raylab.results.environment import num_visible_gpus
 from raylab.results.record import Record
 from raylab.storage import Folder
 from raylab.sweep.plan import Plan, reusable_records

@@ -4,7 +4,6 @@ It decodes every distinct content once, in threads. Copies of one picture are fo
 pixels, near-copies as `raylab.images.near` says, persons by file names.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from raylab.images.inspection import Inspected, inspect
 from raylab.images.near import SIDE, Pairs, groups_of, near_pairs
 from raylab.images.people import find_people
 from raylab.images.source import Source
+from raylab.machine import num_cpus
 
 Rows = npt.NDArray[np.int64]
 Progress = Callable[[str, int, int], None]
@@ -131,7 +131,7 @@ def _inspect_all(table: pa.Table, progress: Progress) -> list[Inspected]:
         contents.setdefault(sha256, (where[0], where[1], where[2]))
     jobs = list(contents.values())
     inspected: list[Inspected] = []
-    num_threads = min((os.cpu_count() or 1) * NUM_THREADS_PER_CPU, MAX_THREADS)
+    num_threads = min(num_cpus() * NUM_THREADS_PER_CPU, MAX_THREADS)
     with ThreadPoolExecutor(num_threads) as threads:
         chunks = [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)]
         for chunk in threads.map(lambda chunk: [_inspect(*job) for job in chunk], chunks):

@@ -8,7 +8,6 @@ then laid over each other, coarse to fine, and kept if they correlate. Threshold
 Legend: N faces, M pairs, S = SIDE.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from raylab.images.registration import Floats, correlate, correlate_details, no_placement
+from raylab.machine import num_cpus
 
 Faces = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
@@ -166,7 +166,7 @@ def _verified(scales: list[Floats], candidates: Pairs) -> Pairs:
         candidates.take(np.arange(start, min(start + PAIRS_PER_BLOCK, num)))
         for start in range(0, num, PAIRS_PER_BLOCK)
     ]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(num_cpus()) as threads:
         return _joined(list(threads.map(lambda block: _verify(scales, block), blocks)))
 
 

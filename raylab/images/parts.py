@@ -47,7 +47,9 @@ class Written:
     num_images: int
     num_ok: int
     troubles: tuple[str, ...] = ()
-    """A sentence per file that is not what was scanned; then nothing was written."""
+    """A sentence per file that is not what was scanned, or that no memory held; then nothing was
+    written.
+    """
 
 
 def write_part(job: Job, folder: Folder, form: Format) -> Written:
@@ -80,6 +82,9 @@ def _decode_all(
             rows.append(_decode(image, form))
         except (OSError, _ChangedError) as error:
             troubles.append(f"{image['file']}: {error}")
+        except MemoryError:  # says nothing of the image that another hour or machine would say
+            name = image["file"] or "an image inside a table"
+            troubles.append(f"{name}: no memory to decode it; free some, or leave it out")
     return rows, troubles
 
 

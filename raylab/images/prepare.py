@@ -122,8 +122,8 @@ def _has_empty(folder: Folder, parts: Sequence[str]) -> bool:
 
 def prepare(source: Source, form: Format, cache: Folder, progress: Progress) -> Variant:
     """The variant, prepared now if it was not before. Ray must be running; do this before trials
-    hold the CPUs. CannotFinish if files changed or vanished since the scan, Refused where faces
-    are to be cut out and cannot.
+    hold the CPUs. CannotFinish if files changed or vanished since the scan, or no memory held one;
+    Refused where faces are to be cut out and cannot.
     """
     ready = find_variant(source, form, cache)
     if ready is not None:
@@ -201,8 +201,8 @@ def _run(jobs: Sequence[Job], folder: Folder, form: Format, progress: Progress) 
     if troubles:
         shown = "\n".join(troubles[:MAX_SHOWN_TROUBLES])
         raise CannotFinish(
-            f"{shown}\n{len(troubles)} files changed or vanished after they were scanned; "
-            "no trial was started. Run the command again."
+            f"{shown}\n{len(troubles)} files changed, vanished or could not be decoded after they "
+            "were scanned; no trial was started. Run the command again."
         )
     return num_images, num_ok
 

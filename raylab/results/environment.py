@@ -1,6 +1,5 @@
 """Where results came from: versions, hardware, and the state of the code, without any network."""
 
-import math
 import os
 import platform
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 import raylab
 from raylab import __version__
 from raylab.config.identity import digest
+from raylab.machine import num_cpus
 
 PACKAGES = ("ray", "torch", "torchvision", "timm", "numpy", "pandas", "pyarrow", "optuna", "pillow")
 
@@ -40,29 +40,6 @@ def environment(folder: Path | None = None) -> dict[str, Any]:
         "git_sha": git_sha(folder),
         "git_diff": None if diff is None else diff[:MAX_DIFF_CHARS],
     }
-
-
-def num_cpus() -> int:
-    """The CPUs that this process may use, at least 1: of the machine's those that it is bound to
-    (taskset, SLURM), and no more than its container's quota.
-    """
-    is_bound = hasattr(os, "sched_getaffinity")
-    bound = len(os.sched_getaffinity(0)) if is_bound else os.cpu_count() or 1
-    return max(1, int(min(bound, cpu_quota())))
-
-
-def cpu_quota(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
-    """How many CPUs' time the container gets (docker --cpus, Kubernetes' limits); else infinite."""
-    try:
-        if (cgroup / "cpu.max").exists():
-            quota, period = (cgroup / "cpu.max").read_text().split()
-        else:  # cgroups before version 2
-            quota, period = (
-                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
-            )
-        return int(quota) / int(period) if int(quota) > 0 else math.inf
-    except (OSError, ValueError):  # none, or "max"
-        return math.inf
 
 
 @cache

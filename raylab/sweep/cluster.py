@@ -19,7 +19,7 @@ from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 import raylab
 from raylab.config.sweep import Resources
 from raylab.errors import CannotFinish, Problem, Refused
-from raylab.results.environment import num_cpus
+from raylab.machine import num_cpus
 from raylab.sweep.growth import Nodes, possible_workers
 
 # So many trials ask an autoscaler for nodes at once, and are planned where it does not say how many
