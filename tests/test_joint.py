@@ -1,10 +1,15 @@
 """Family scores: the interval covers what it says, with the luck of images and of seeds in it."""
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from simulated_sweeps import SEED_LUCK, family, simulate, sweep
 
-from raylab.analysis.joint import joint
+from raylab.analysis.joint import JointScores, joint, score_of
+from raylab.analysis.ties import tied_with_best
+from raylab.analysis.winner import corrected_best
 from raylab.results.intervals import wilson
 
 
@@ -92,6 +97,58 @@ def test_folds_tell_the_luck_of_training_where_there_is_one_seed() -> None:
     # fold accuracies vary with sd 0.071: their mean with 0.071 / sqrt(5)
     assert np.sqrt(scores.seed_variance[0]) == pytest.approx(0.032, rel=0.25)
     assert scores.df == 4
+
+
+FOLDS = (0.6, 0.7, 0.65, 0.72, 0.58)
+"""What the images of each fold, of other persons, let every config reach."""
+
+
+def in_folds(gaps: Sequence[float], n: int = 500, seed: int = 0) -> npt.NDArray[np.bool_]:
+    """(m, 1, 5 n): configs with one model per fold, `gaps` below what the fold lets them reach."""
+    rng = np.random.default_rng(seed)
+    return np.concatenate([simulate(rng, p - np.array(gaps), 1, n, 0.005) for p in FOLDS], axis=2)
+
+
+def together(right: npt.NDArray[np.bool_]) -> JointScores:
+    return joint([family(config, f"family{c}", num_folds=5) for c, config in enumerate(right)])
+
+
+def test_folds_that_are_harder_for_all_are_luck_of_the_images_and_tell_no_family_apart() -> None:
+    alone = joint([family(in_folds([0.0])[0], num_folds=5)])
+    scores = together(in_folds([0.0, 0.0, 0.0, 0.05, 0.05]))
+    assert scores.seed_variance.max() < 0.1 * alone.seed_variance[0]
+    assert scores.total[0, 0] == pytest.approx(alone.total[0, 0], rel=0.3)
+    tied = tied_with_best(scores, np.random.default_rng(0), num_draws=1_000)
+    assert tied.tolist() == [True, True, True, False, False]
+    assert corrected_best(scores, np.random.default_rng(0)).score == pytest.approx(0.65, abs=0.02)
+
+
+def test_a_model_that_diverged_in_one_fold_leaves_the_other_families_as_they_were() -> None:
+    right = in_folds([0.0, 0.01, 0.02, 0.03, 0.04])
+    before = np.array(together(right).intervals())
+    right[4, 0, :500] = np.random.default_rng(1).random(500) < 0.14
+    scores = together(right)
+    assert scores.apart.tolist() == [False] * 4 + [True]
+    np.testing.assert_allclose(np.array(scores.intervals())[:, :4], before[:, :4], atol=0.015)
+
+
+def test_of_two_families_the_diverged_one_says_nothing_of_the_other() -> None:
+    right = in_folds([0.0, 0.01])
+    right[1, 0, :500] = np.random.default_rng(1).random(500) < 0.14
+    scores = together(right)
+    assert scores.apart.tolist() == [False, True]
+    low, high = scores.intervals()
+    assert high[0] - low[0] < 0.15 < high[1] - low[1]
+
+
+def test_folds_are_told_by_their_images_and_not_by_the_order_of_the_trials() -> None:
+    right, ids = in_folds([0.0, 0.02]), np.array([f"{i:04d}" for i in range(2_500)])
+    parts = np.array_split(np.arange(2_500), 5)
+    scores = [
+        score_of(name, [ids[parts[k]] for k in order], [config[:, parts[k]] for k in order])
+        for name, config, order in zip("ab", right, (range(5), (3, 0, 4, 1, 2)), strict=True)
+    ]
+    np.testing.assert_allclose(joint(scores).total, together(right).total)
 
 
 def test_families_on_other_images_are_not_put_together() -> None:

@@ -10,17 +10,20 @@ images. With folds f of n_f images and S_f trials each,
 The first term is the luck of the images (with what seeds add to single images), the second the
 luck of the training, which more images do not lessen. The seed variance is what the accuracies of
 trials that differ in the seed alone vary beyond what their images explain (two-way analysis of
-variance, images x seeds; without a second seed, fold against fold), pooled over the families that
-are in line (see `variances`) in shares of the binomial variance p (1 - p): what is nearly always
-right varies less from seed to seed.
+variance, images x seeds; without a second seed, fold against fold, see `folds`), pooled over the
+families that are in line (see `variances`) in shares of the binomial variance p (1 - p): what is
+nearly always right varies less from seed to seed. What a fold with one model per family does to all
+families alike is added to the variances and covariances.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from raylab.analysis.folds import fold_luck
 from raylab.analysis.intervals import Floats, binomial_variance, score_interval
 from raylab.analysis.predictions import TrialPredictions
 from raylab.analysis.variances import Marks, out_of_line, pooled, pooled_df, satterthwaite
@@ -43,6 +46,8 @@ class FamilyScore:
     """Degrees of freedom of the spread; 0 with a single trial."""
     weight: float
     """sum_f (n_f / n)**2 / S_f: the share of a trial's seed variance left in the mean."""
+    folds: npt.NDArray[np.int16] | None
+    """(N,), the fold of each image, if only folds tell how the trials scatter."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class JointScores:
     means: Floats
     """(m,), 0..1."""
     covariance: Floats
-    """(m, m), of the luck of the images."""
+    """(m, m), of the luck of the images, in folds that are harder for all families too."""
     seed_variance: Floats
     """(m,), of the luck of the training; 0 if no family has a second trial."""
     seed_error: Floats
@@ -63,6 +68,8 @@ class JointScores:
     apart: Marks
     """(m,), whose seeds are out of line with the others', and not pooled with them."""
     num_images: int
+    image_doubt: float = 0.0
+    """What `satterthwaite` asks of the folds' part of the covariance."""
 
     @property
     def total(self) -> Floats:
@@ -89,7 +96,8 @@ class JointScores:
         binomial = binomial_variance(self.means, n)
         unseen = (binomial - self.means * (1 - self.means)) / n
         effective = binomial / (variance + unseen)
-        return score_interval(self.means, effective, satterthwaite(variance, self.doubt))
+        df = satterthwaite(variance, self.doubt + self.image_doubt)
+        return score_interval(self.means, effective, df)
 
 
 def score(family_id: str, trials: Sequence[TrialPredictions]) -> FamilyScore:
@@ -114,6 +122,7 @@ def score_of(
     correct = np.concatenate([fold.mean(axis=0) for fold in right])
     order = np.argsort(ids, kind="stable")
     has_seeds = any(len(fold) > 1 for fold in right)
+    folds = np.repeat(np.arange(len(right), dtype=np.int16), [fold.shape[1] for fold in right])
     spread, noise, df = _over_seeds(right) if has_seeds else _over_folds(right)
     return FamilyScore(
         family_id=family_id,
@@ -123,6 +132,7 @@ def score_of(
         noise=noise,
         df=df,
         weight=sum((fold.shape[1] / len(ids)) ** 2 / fold.shape[0] for fold in right),
+        folds=_numbered(folds[order]) if len(right) > 1 and not has_seeds else None,
     )
 
 
@@ -135,18 +145,45 @@ def joint(families: Sequence[FamilyScore]) -> JointScores:
     means = correct.mean(axis=1)
     spread, noise, df, weight = np.array([[f.spread, f.noise, f.df, f.weight] for f in families]).T
     binomial = binomial_variance(means, len(first))
+    of_images = np.atleast_2d(np.cov(correct, bias=True)) / len(first)
+    image_doubt = 0.0
+    folds = _common_folds(families)
+    luck = None if folds is None else fold_luck(correct, folds)
+    if luck is not None:
+        spread, noise, df = luck.spread, luck.noise, luck.df
+        of_images += luck.shared * weight[0]
+        image_doubt = luck.shared * weight[0] / math.sqrt(luck.num_folds - 1)
     apart = out_of_line(spread / binomial, df, 1 / len(first))
     spread, noise = (binomial * pooled(part / binomial, df, apart) for part in (spread, noise))
     return JointScores(
         family_ids=tuple(family.family_id for family in families),
         means=means,
-        covariance=np.atleast_2d(np.cov(correct, bias=True)) / len(first),
+        covariance=of_images,
         seed_variance=np.maximum(spread - noise, 0.0) * weight,
         seed_error=np.maximum(spread, noise) * weight,
         df=pooled_df(df, apart),
         apart=apart,
         num_images=len(first),
+        image_doubt=image_doubt,
     )
+
+
+def _common_folds(families: Sequence[FamilyScore]) -> npt.NDArray[np.int16] | None:
+    """(N,), if all of several families have one model in each of the same folds."""
+    first = families[0].folds
+    if first is None or len(families) < 2:
+        return None
+    is_common = all(
+        other.folds is not None and np.array_equal(other.folds, first) for other in families[1:]
+    )
+    return first if is_common else None
+
+
+def _numbered(folds: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+    """The folds by the order in which they first come."""
+    _, places, inverse = np.unique(folds, return_index=True, return_inverse=True)
+    ranks = np.argsort(np.argsort(places)).astype(np.int16)
+    return ranks[inverse]
 
 
 def _over_seeds(right: Sequence[npt.NDArray[np.bool_]]) -> tuple[float, float, int]:
