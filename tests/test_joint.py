@@ -141,6 +141,50 @@ def test_of_two_families_the_diverged_one_says_nothing_of_the_other() -> None:
     assert high[0] - low[0] < 0.15 < high[1] - low[1]
 
 
+def cut(right: npt.NDArray[np.bool_], sizes: Sequence[int]) -> JointScores:
+    """right (m, S, n) in folds of these sizes."""
+    ids = np.array([f"{i:04d}" for i in range(sum(sizes))])
+    ends = np.cumsum(sizes)[:-1]
+    return joint(
+        [score_of("c", np.split(ids, ends), np.split(config, ends, axis=1)) for config in right]
+    )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("sizes", [(1, 499, 500, 500), (1,) * 30, (750, 750)])
+def test_folds_of_any_size_have_finite_intervals_and_a_tiny_one_says_little(
+    sizes: tuple[int, ...],
+) -> None:
+    right = simulate(np.random.default_rng(0), [0.7, 0.69, 0.66], 1, sum(sizes))
+    low, high = cut(right, sizes).intervals()
+    plain_low, plain_high = sweep(right).intervals()
+    assert (high - low < 2.1 * (plain_high - plain_low)).all()
+    assert tied_with_best(cut(right, sizes), np.random.default_rng(0), num_draws=200).any()
+
+
+def test_a_family_right_on_all_images_is_not_as_moved_by_folds_as_weak_ones() -> None:
+    right = in_folds([0.0, 0.02], n=100)
+    low, _ = together(np.concatenate([np.ones((1, 1, 500), bool), right])).intervals()
+    assert low[0] > 0.9
+
+
+def test_more_seeds_keep_the_difficulty_of_folds_in_the_interval() -> None:
+    one = in_folds([0.0] * 4, n=400)
+    more = np.concatenate([one, in_folds([0.0] * 4, n=400, seed=1)], axis=1)
+    low, high = together(one).intervals()
+    both_low, both_high = together(more).intervals()
+    assert (both_high - both_low > 0.8 * (high - low)).all()
+
+
+def test_families_with_one_seed_hear_of_others_seeds_and_not_of_folds() -> None:
+    one = in_folds([0.0, 0.0, 0.05, 0.05], n=400)
+    more = np.concatenate([one[:1], in_folds([0.0], n=400, seed=1)], axis=1)
+    scores = joint([family(config, num_folds=5) for config in (more[0], *one[1:])])
+    assert scores.seed_variance.max() < 0.015**2  # a fold moves them by 0.06 / sqrt(5)
+    tied = tied_with_best(scores, np.random.default_rng(0), num_draws=1_000)
+    assert tied.tolist() == [True, True, False, False]
+
+
 def test_folds_are_told_by_their_images_and_not_by_the_order_of_the_trials() -> None:
     right, ids = in_folds([0.0, 0.02]), np.array([f"{i:04d}" for i in range(2_500)])
     parts = np.array_split(np.arange(2_500), 5)

@@ -16,7 +16,6 @@ nearly always right varies less from seed to seed. What a fold with one model pe
 families alike is added to the variances and covariances.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,7 +46,9 @@ class FamilyScore:
     weight: float
     """sum_f (n_f / n)**2 / S_f: the share of a trial's seed variance left in the mean."""
     folds: npt.NDArray[np.int16] | None
-    """(N,), the fold of each image, if only folds tell how the trials scatter."""
+    """(N,), the fold of each image, numbered as they first come; None if there is but one."""
+    has_seeds: bool
+    """Whether a fold has several; else the spread is that of folds."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class JointScores:
     apart: Marks
     """(m,), whose seeds are out of line with the others', and not pooled with them."""
     num_images: int
-    image_doubt: float = 0.0
-    """What `satterthwaite` asks of the folds' part of the covariance."""
+    image_doubt: Floats
+    """(m,), what `satterthwaite` asks of the folds' part of the covariance."""
 
     @property
     def total(self) -> Floats:
@@ -91,13 +92,12 @@ class JointScores:
 
         With single trials it is Wilson's.
         """
-        n, variance = self.num_images, np.diag(self.total)
+        n, binomial = self.num_images, binomial_variance(self.means, self.num_images)
         # What was right on all images has no variance over them, and is yet not sure to be right.
-        binomial = binomial_variance(self.means, n)
         unseen = (binomial - self.means * (1 - self.means)) / n
-        effective = binomial / (variance + unseen)
+        variance = np.diag(self.total) + unseen
         df = satterthwaite(variance, self.doubt + self.image_doubt)
-        return score_interval(self.means, effective, df)
+        return score_interval(self.means, binomial / variance, df)
 
 
 def score(family_id: str, trials: Sequence[TrialPredictions]) -> FamilyScore:
@@ -132,7 +132,8 @@ def score_of(
         noise=noise,
         df=df,
         weight=sum((fold.shape[1] / len(ids)) ** 2 / fold.shape[0] for fold in right),
-        folds=_numbered(folds[order]) if len(right) > 1 and not has_seeds else None,
+        folds=_numbered(folds[order]) if len(right) > 1 else None,
+        has_seeds=has_seeds,
     )
 
 
@@ -146,15 +147,20 @@ def joint(families: Sequence[FamilyScore]) -> JointScores:
     spread, noise, df, weight = np.array([[f.spread, f.noise, f.df, f.weight] for f in families]).T
     binomial = binomial_variance(means, len(first))
     of_images = np.atleast_2d(np.cov(correct, bias=True)) / len(first)
-    image_doubt = 0.0
+    image_doubt = np.zeros(len(families))
+    spread, noise = spread / binomial, noise / binomial
+    has_seeds = np.array([family.has_seeds for family in families])
+    if has_seeds.any():
+        df = np.where(has_seeds, df, 0)  # seeds say it without the difficulty of folds
     folds = _common_folds(families)
-    luck = None if folds is None else fold_luck(correct, folds)
+    luck = None if folds is None else fold_luck(correct, binomial, folds)
     if luck is not None:
-        spread, noise, df = luck.spread, luck.noise, luck.df
-        of_images += luck.shared * weight[0]
-        image_doubt = luck.shared * weight[0] / math.sqrt(luck.num_folds - 1)
-    apart = out_of_line(spread / binomial, df, 1 / len(first))
-    spread, noise = (binomial * pooled(part / binomial, df, apart) for part in (spread, noise))
+        of_images += luck.shared * np.sqrt(np.outer(binomial, binomial))
+        image_doubt = luck.doubt * binomial
+        if not has_seeds.any():
+            spread, noise, df = luck.spread, luck.noise, luck.df
+    apart = out_of_line(spread, df, 1 / len(first))
+    spread, noise = (binomial * pooled(part, df, apart) for part in (spread, noise))
     return JointScores(
         family_ids=tuple(family.family_id for family in families),
         means=means,
@@ -169,7 +175,7 @@ def joint(families: Sequence[FamilyScore]) -> JointScores:
 
 
 def _common_folds(families: Sequence[FamilyScore]) -> npt.NDArray[np.int16] | None:
-    """(N,), if all of several families have one model in each of the same folds."""
+    """(N,), if there are several families, all in the same folds."""
     first = families[0].folds
     if first is None or len(families) < 2:
         return None
