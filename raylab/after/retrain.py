@@ -27,10 +27,10 @@ from raylab.storage import Folder
 from raylab.sweep.cluster import Capacity, Slot, image_memory_bytes, slot_for
 from raylab.sweep.parents import begun
 from raylab.sweep.shards import Images, Places
-from raylab.sweep.trial import as_tensor
 from raylab.training.checkpoint import save_model
 from raylab.training.device import device_for, device_name
 from raylab.training.heap import keep_freed_memory
+from raylab.training.pixels import as_tensor
 from raylab.training.refit import Refitted, refit
 from raylab.training.worker import TrainingData
 
