@@ -100,6 +100,8 @@ def retrain_and_score(
     check_not_scored(results, options)
     source = scan(sweep.data)
     families = candidates(results, source, sweep.metric, options)
+    if lacking := sum(family.num_lacking > 0 for family in families):
+        view.note(f"{lacking} of {len(families)} families lack a fold; they rank after the others")
     images = images_of(results, source, UNREAD)
     chosen = choose(families, results, options)
     jobs = [job_for(choice.family, images, results) for choice in chosen]
