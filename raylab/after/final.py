@@ -25,6 +25,7 @@ from raylab.after.earlier import (
     sides_of,
 )
 from raylab.after.retrain import Job, Retrained, retrain_all, variants_of, write_model
+from raylab.config.files import checked, parent_of
 from raylab.config.sweep import SweepConfig
 from raylab.errors import Problem, Refused
 from raylab.events.progress import LogView, View, Views
@@ -217,6 +218,8 @@ def job_for(family: Family, images: Images, results: ResultsDirectory) -> Job:
         refuse(f"trial {record.trial_id}", f"its split locks no test images; {remedy}")
     train = np.flatnonzero((sides == "train") | (sides == "val"))
     try:
+        if isinstance(config.pretrained, str) and parent_of(config.pretrained) is None:
+            checked("pretrained", config.pretrained, config.pretrained_digest)
         if config.drop_suspects:
             train = unsuspected(train, images.image_ids, config)
         images.taught(config, test)  # asked here as well, before anything is prepared or started
