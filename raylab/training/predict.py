@@ -22,7 +22,7 @@ from raylab.images.found import is_uri, read_content
 from raylab.images.variant import Format
 from raylab.training.checkpoint import KeptModel
 from raylab.training.evaluate import IMAGES_PER_BATCH, predict_log_probs
-from raylab.training.pixels import Pixels
+from raylab.training.pixels import Pixels, as_tensor
 
 MAX_TOLD = 20
 NUM_DECODE_THREADS = 8  # they wait for disks, and PIL decodes without Python's lock
@@ -86,18 +86,20 @@ def predict_files(
 
 
 def predict_pixels(
-    kept: KeptModel, network: torch.nn.Module, squares: npt.NDArray[np.uint8], device: torch.device
+    kept: KeptModel,
+    network: torch.nn.Module,
+    squares: npt.NDArray[np.uint8],
+    device: torch.device,
+    rows: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """float32 (N, K), 0..1; squares: uint8 (N, S, S, C), 0..255."""
+    """float32 (N, K), 0..1; squares: uint8 (N, S, S, C), 0..255; rows: int64 (M,), those of
+    `squares` that are meant, in place of N, which may be more than memory holds.
+    """
+    rows = np.arange(len(squares)) if rows is None else rows
     normalization = kept.mean, kept.std
-    pixels = Pixels(torch.from_numpy(squares), kept.config, device, normalization=normalization)
+    pixels = Pixels(as_tensor(squares), kept.config, device, normalization=normalization)
     log_probs = predict_log_probs(
-        network,
-        pixels,
-        np.arange(len(squares)),
-        len(kept.classes),
-        tta=kept.config.tta,
-        amp=kept.amp,
+        network, pixels, rows, len(kept.classes), tta=kept.config.tta, amp=kept.amp
     )
     return np.exp(log_probs)
 
