@@ -196,8 +196,8 @@ def _scores(
 
 def _final_entry(about: About, results: ResultsDirectory | None) -> dict[str, Any] | None:
     """What `final` says of this very model, if it scored it alone, and of how often it scored."""
-    report = results.final() if results is not None and about.is_final else None
-    for model in report["models"] if report else ():
+    report = (results.final() if results is not None and about.is_final else None) or {}
+    for model in report.get("models", ()):
         if model["trial_id"] == about.trial_id and "test" in model:
             return {**model, "scorings": report["scorings"]}
     return None

@@ -40,7 +40,7 @@ class Family:
     def num_lacking(self) -> int:
         """Its folds of which no trial is complete: what is left may be the easy ones."""
         folds = {record.config.get("split.fold", 0) for record in self.records}
-        return (self.first.config.get("split.folds") or 1) - len(folds)
+        return int(self.first.config.get("split.folds") or 1) - len(folds)
 
     @property
     def num_epochs(self) -> int:

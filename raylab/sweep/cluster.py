@@ -30,7 +30,8 @@ REACH_TIMEOUT_S = 10.0
 OBJECT_STORE_FRAC = 0.6
 
 # Ray reads these when it starts: Tune prints nothing and logs to no file of its own (the records
-# are ours), a failed trial may report without the metric, workers of a trial report within 0.1 s.
+# are ours), a failed trial may report without the metric, workers of a trial report within 0.1 s,
+# and a task that no memory holds is not begun again and again without end.
 RAY_SWITCHES = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
@@ -39,6 +40,7 @@ RAY_SWITCHES = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_task_oom_retries": "5",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
