@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,33 @@ def test_what_a_notebook_holds_may_stand_in_a_grid(tmp_path: Path) -> None:
     wanted = read_any({"data": "toy"}, tmp_path / "faces", given)
     assert (wanted.axes["lr"], wanted.seeds, wanted.trial["epochs"]) == ((0.5,), (0, 1), 4)
     assert wanted.data == str(tmp_path / "faces")
-    assert as_yaml(np.float64(0.25)) == "0.25"
+    assert as_yaml("lr", np.float64(0.25)) == "0.25"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([0.001, 0.1], dtype=np.float32),
+        [np.float32(0.001), np.array(0.1)],
+        pd.Series([0.001, 0.1]),
+        torch.tensor([0.001, 0.1]),
+        (10.0**k for k in (-3, -1)),
+    ],
+)
+def test_numbers_come_out_as_they_are_written_whatever_holds_them(values: Any) -> None:
+    wanted = read_any({"data": "toy", "axes": {"lr": values}}, None, {})
+    assert wanted.axes["lr"] == (0.001, 0.1)
+
+
+def test_what_no_grid_holds_is_refused_with_its_place() -> None:
+    with pytest.raises(Refused, match=r"grid\.axes\.lr  Decimal\('0.1'\) is a Decimal"):
+        read_any({"data": "toy", "axes": {"lr": [Decimal("0.1")]}}, None, {})
+    with pytest.raises(Refused, match=r"trial\.lr  Decimal"):
+        read_any({"data": "toy"}, None, {"trial.lr": Decimal("0.1")})
+    with pytest.raises(Refused, match="data  a DataFrame is no path"):
+        read_any({"data": "toy"}, pd.DataFrame(), {})  # type: ignore[arg-type]
+    with pytest.raises(Refused, match="grid  a NoneType is no path"):
+        read_any(None, None, {})  # type: ignore[arg-type]
 
 
 def test_a_leaderboard_is_ranked_as_its_grid_says(tmp_path: Path) -> None:
