@@ -46,6 +46,11 @@ class Refused(RaylabError):
         self.consequence = consequence
         super().__init__(str(self))
 
+    def placed(self, path: str, place: str, subject: str) -> "Refused":
+        """The same, told at `place` where it was at `path`, which nobody knows."""
+        problems = [Problem(p.place.replace(path, place), p.text) for p in self.problems]
+        return Refused(problems, subject, self.consequence)
+
     def __str__(self) -> str:
         count = len(self.problems)
         noun = "problem" if count == 1 else "problems"

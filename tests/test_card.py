@@ -47,8 +47,10 @@ def test_a_card_of_copied_results_says_what_they_lack(tmp_path: Path) -> None:
 def test_a_retrained_model_is_never_told_by_images_it_learned_from(tmp_path: Path) -> None:
     results = ResultsDirectory(tmp_path)
     record = trained(results)
-    entry = {"trial_id": record.trial_id, "weight": 0.5}
-    results.write_final({"models": [entry]})  # of an ensemble: it has no score of its own
+    entry = {"trial_id": record.trial_id, "epochs": 3, "rank": 2}
+    results.write_final(
+        {"scorings": 1, "models": [entry | {"weight": 0.5}]}
+    )  # of an ensemble: it has no score of its own
     card = card_of(record, results, is_final=True)
     assert "- Retrained on train and val together\n" in card
     assert "No test score of this model alone is known here" in card
@@ -56,9 +58,12 @@ def test_a_retrained_model_is_never_told_by_images_it_learned_from(tmp_path: Pat
     assert "| happy |" not in card
     test = {"accuracy": 0.5, "accuracy_low": 0.1, "accuracy_high": 0.9, "macro_f1": 0.4}
     counts = {"num_images": 4, "confusion": [[1, 1], [1, 1]], "classes": CLASSES}
-    results.write_final({"models": [entry | {"test": test | counts}]})
+    results.write_final({"scorings": 5, "models": [entry | {"test": test | counts}]})
     card = card_of(record, results, is_final=True)
-    assert "together; scored on test\n" in card
+    assert "together for 3 epochs; scored on test\n" in card
+    assert (
+        "- Number 2 by validation; the test split was scored 5 times: expect a little less" in card
+    )
     assert "- Test accuracy 0.5000" in card
 
 

@@ -3,13 +3,15 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from raylab.after.distill import teachers
+from raylab.after.distill import say, teachers
 from raylab.cli import app
 from raylab.config.grid import read_grid
 from raylab.config.trial import TrialConfig
@@ -18,9 +20,13 @@ from raylab.images.source import scan
 from raylab.images.teacher import taught_by, teacher_table
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import record_from
+from raylab.sweep.cluster import Slot
 from raylab.sweep.plan import Plan
 from raylab.sweep.runner import Options, run_sweep
 from raylab.sweep.shards import Images
+from raylab.training import predict
+from raylab.training.checkpoint import load_model, save_model
+from raylab.training.model import build_model
 
 CLASSES = ("happy", "슬픔")
 
@@ -132,14 +138,40 @@ def test_models_of_changed_data_teach_nothing(tmp_path: Path) -> None:
     for record in (before, now):
         results.add(record)
     results.checkpoint(before.trial_id).write_bytes("model.json", b"{}")
-    with pytest.raises(Refused, match="no complete trial on this data"):
+    with pytest.raises(Refused, match=r"no complete trial on this data; .* with --fresh"):
         teachers(results, source, "val_accuracy", 1)
     results.checkpoint(now.trial_id).write_bytes("model.json", b"{}")
     assert [r.trial_id for r in teachers(results, source, "val_accuracy", 1)] == [now.trial_id]
-    with pytest.raises(Refused, match=r"1 kept models .* 2 are wanted"):
+    with pytest.raises(Refused, match=r"1 kept models .* 2 are wanted; .* with --fresh"):
         teachers(results, source, "val_accuracy", 2)
     with pytest.raises(Refused, match="have changed since the sweep"):
         teachers(results, scan("toy:num=140,wrong=0.2"), "val_accuracy", 1)
+
+
+def test_pixels_that_memory_may_not_hold_are_not_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    class Pixels(predict.Pixels):
+        def __init__(self, images: torch.Tensor, *more: Any, **named: Any) -> None:
+            seen.append(images.numpy())
+            super().__init__(images, *more, **named)
+
+    config, cpu = TrialConfig(model="cnn", image_size=16), torch.device("cpu")
+    model = build_model(config, len(CLASSES))
+    save_model(tmp_path, config, CLASSES, model.state_dict())
+    kept = load_model(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+    pixels.flags.writeable = False
+    rows = np.array([5, 2, 7])
+    expected = predict.predict_pixels(kept, kept.network, pixels[rows], cpu)
+    monkeypatch.setattr(predict, "Pixels", Pixels)
+    assert say(str(tmp_path), pixels, rows, Slot(1, torch.get_num_threads(), 0, 1)) == (
+        pytest.approx(expected)
+    )
+    (images,) = seen
+    assert np.shares_memory(images, pixels)
 
 
 def test_votes_and_a_teacher_are_both_heard(finished: Path, tmp_path: Path) -> None:

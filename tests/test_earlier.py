@@ -10,7 +10,7 @@ import pytest
 from raylab.after.alone import only
 from raylab.after.earlier import check_same_data, config_of, images_of, read_sweep
 from raylab.config.grid import read_grid
-from raylab.config.sweep import SweepConfig
+from raylab.config.sweep import Search, SweepConfig
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
 from raylab.images.source import Source, scan
@@ -134,6 +134,30 @@ def test_without_a_grid_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
         read_sweep(ResultsDirectory(tmp_path))
     ResultsDirectory(tmp_path).write_grid(SWEEP.as_grid())
     assert read_sweep(ResultsDirectory(tmp_path)) == SWEEP
+
+
+def test_files_that_only_other_trials_name_may_be_gone(tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone.parquet")
+    levers = ({"drop_suspects": gone}, {"teacher": gone}, {"pretrained": f"{gone}.pth"})
+    search = Search(kind="optuna", num_trials=4, warm_start=f"{tmp_path}/gone")
+    for sweep in (
+        SWEEP.model_copy(update={"levers": levers}),
+        SWEEP.model_copy(update={"axes": {"teacher": ("", gone)}, "search": search}),
+    ):
+        ResultsDirectory(tmp_path).write_grid(sweep.as_grid())
+        assert read_sweep(ResultsDirectory(tmp_path)) == sweep
+    with pytest.raises(Refused, match="does not exist"):
+        read_grid(tmp_path / "grid.yaml")  # as anybody's
+
+
+def test_a_problem_of_a_grid_behind_a_uri_is_told_there() -> None:
+    results = ResultsDirectory("mock:///results")
+    results.write_grid(SWEEP.as_grid() | {"data": "/no/faces"})
+    with pytest.raises(Refused) as refused:
+        read_sweep(results)
+    (problem,) = refused.value.problems
+    assert problem.place.startswith("mock:///results/grid.yaml:")
+    assert str(refused.value).endswith("in mock:///results/grid.yaml; no trial was started.")
 
 
 def test_the_grid_of_one_trial_is_read_though_it_says_what_only_others_use(tmp_path: Path) -> None:

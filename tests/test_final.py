@@ -19,6 +19,7 @@ from raylab.after.earlier import latest
 from raylab.after.final import FinalOptions, job_for, run_final, score
 from raylab.after.retrain import Job
 from raylab.cli import app
+from raylab.commands.final import final_text
 from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
 from raylab.images.source import scan
@@ -243,18 +244,30 @@ def test_a_record_gives_way_to_the_one_of_what_its_config_means_today() -> None:
     assert latest([then, now, alone]) == [now, alone]
 
 
-def test_suspects_or_a_teacher_that_are_others_now_are_refused(tmp_path: Path) -> None:
+def test_weights_suspects_or_a_teacher_that_are_others_now_are_refused(tmp_path: Path) -> None:
     ids, path = scan("toy:num=140").table["image_id"].to_pylist(), tmp_path / "suspects.parquet"
     pq.write_table(pa.table({"image_id": ids[:40]}), path)
     assert len(job_of(tmp_path, drop_suspects=str(path)).train) < 126
     with pytest.raises(Refused, match=r"drop_suspects: .* its content has changed") as refused:
         job_of(tmp_path, drop_suspects=str(path), drop_suspects_digest="0" * 16)
     assert refused.value.exit_code == 2
+    with pytest.raises(Refused, match=r"weights file .* does not exist"):
+        job_of(tmp_path, pretrained=str(tmp_path / "gone.pth"))
     probs = np.full((140, 7), 1 / 7, dtype=np.float32)
     path = tmp_path / "teacher.parquet"
     pq.write_table(teacher_table(ids, probs, scan("toy:num=140").classes), path)
     with pytest.raises(Refused, match=r"trained on \d+ images which are held out"):
         job_of(tmp_path, teacher=str(path))
+
+
+def test_beside_an_ensembles_score_stands_no_members_validation() -> None:
+    test = score(np.array([0, 1]), np.eye(2, dtype=np.float32), ("a", "b"))
+    why = {"metric": "val_accuracy", "mean": 0.5, "complete_trials": 1, "recorded_trials": 1}
+    model = {"rank": 1, "name": "lr 0.1", "chosen_by": why, "num_train": 9, "epochs": 2}
+    model |= {"model": "final/a", "val_accuracy": 0.5}
+    report = {"what": "winner", "num_families": 1, "test": test, "scorings": 1}
+    assert "val accuracy   0.5000" in final_text(report | {"models": [model | {"test": test}]})
+    assert "val accuracy  " not in final_text(report | {"models": [model | {"weight": 1.0}]})
 
 
 def test_the_score_knows_a_class_without_test_images() -> None:

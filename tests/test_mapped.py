@@ -106,7 +106,7 @@ from raylab.config.trial import TrialConfig
 from raylab.images.mapped import mapped_pixels
 from raylab.images.prepare import Variant
 from raylab.storage import Folder
-from raylab.sweep.trial import as_tensor
+from raylab.training.pixels import as_tensor
 from raylab.training.pixels import Pixels
 
 def anonymous():

@@ -6,9 +6,13 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 import torch
+from ray.exceptions import RayTaskError
 from small_data import small_data
 
+from raylab.after import retrain
 from raylab.config.trial import TrialConfig
+from raylab.errors import CannotFinish
+from raylab.events.progress import Views
 from raylab.training import optim, speed
 from raylab.training import refit as refitting
 from raylab.training.epoch import EpochRow
@@ -97,3 +101,51 @@ def test_the_chosen_epochs_may_be_more_than_this_seed_ran_before_its_patience_en
     data = small_data()
     fit = refit(config, data, data.val_rows, CPU, 3, [1.0])
     assert np.isfinite(fit.train_loss)
+
+
+class Noted(Views):
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """By their ref what Ray's tasks come to, one after the other; those cancelled lose it."""
+    outcomes: dict[str, Any] = {}
+
+    def get(ref: str) -> Any:
+        if isinstance(outcomes[ref], Exception):
+            raise outcomes[ref]
+        return outcomes[ref]
+
+    monkeypatch.setattr(retrain.ray, "wait", lambda refs, timeout: (refs[-1:], refs[:-1]))
+    monkeypatch.setattr(retrain.ray, "get", get)
+    monkeypatch.setattr(retrain.ray, "cancel", lambda ref: outcomes.pop(ref))
+    return outcomes
+
+
+def test_what_tasks_return_comes_in_their_order(tasks: dict[str, Any]) -> None:
+    tasks |= {"first": 1, "second": 2}
+    view = Noted()
+    assert retrain.gathered({"first": "aaaa", "second": "bbbb"}, "retraining", "", view) == [1, 2]
+    assert view.notes == ["retraining bbbb: done", "retraining aaaa: done"]
+
+
+def test_the_first_task_that_fails_is_named_and_ends_the_others(tasks: dict[str, Any]) -> None:
+    tasks |= {
+        "first": 1,
+        "second": RayTaskError("f", "", ValueError("loss became nan")),
+        "third": 3,
+    }
+    named, view = {"first": "aaaa", "second": "bbbb", "third": "cccc"}, Noted()
+    text = "the retraining of bbbb failed: loss became nan; nothing was scored"
+    with pytest.raises(CannotFinish, match=text):
+        retrain.gathered(named, "retraining", "nothing was scored", view)
+    assert view.notes == ["retraining cccc: done"]
+    assert "first" not in tasks

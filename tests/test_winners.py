@@ -54,6 +54,30 @@ def test_an_accuracy_over_folds_is_that_of_the_leaderboard(tmp_path: Path) -> No
     assert board["family_mean"].tolist() == pytest.approx([family.mean])
 
 
+def over_folds(lr: float, accuracies: list[float | None]) -> list[Record]:
+    """None: the fold failed."""
+    return [
+        ended(
+            [] if accuracy is None else [accuracy],
+            0,
+            "failed" if accuracy is None else "complete",
+            lr=lr,
+            split={"folds": len(accuracies), "fold": fold},
+        )
+        for fold, accuracy in enumerate(accuracies)
+    ]
+
+
+def test_an_easy_fold_does_not_win_against_all_folds() -> None:
+    whole = over_folds(1e-3, [0.76, 0.70, 0.68])
+    easy, fair = over_folds(1e-2, [0.74, None, None]), over_folds(1e-4, [0.73, None, 0.71])
+    ranked = ranked_families([*easy, *whole, *fair], "val_accuracy")
+    assert [family.first.config["lr"] for family in ranked] == [1e-3, 1e-4, 1e-2]
+    assert [family.num_lacking for family in ranked] == [0, 1, 2]
+    (alone,) = ranked_families([ended([0.5], 0)], "val_accuracy")
+    assert alone.num_lacking == 0
+
+
 def test_a_loss_is_better_when_it_is_less() -> None:
     records = [ended([0.9], 0, lr=1e-2), ended([0.3], 0, lr=1e-3)]
     best = ranked_families(records, "val_loss")[0]

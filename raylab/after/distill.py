@@ -119,15 +119,15 @@ def teachers(results: ResultsDirectory, source: Source, metric: str, num: int) -
         and getattr(record, metric) is not None
     ]
     if not same:
-        text = "keeps the weights of no complete trial on this data; set `keep` in the grid"
-        refuse(results.location, text)
+        text = "keeps the weights of no complete trial on this data; raise `keep` in the grid"
+        refuse(results.location, f"{text}, and run it with --fresh")
     sign = 1 if metric_mode(metric) == "max" else -1
     same.sort(key=lambda record: (-sign * value_of(record, metric), record.trial_id))
     alike = [record for record in same if record.split_fingerprint == same[0].split_fingerprint]
     if len(alike) < num:
         text = (
             f"{len(alike)} kept models learned from the best one's training images, {num} are "
-            "wanted; ask for fewer, or raise `keep` in the grid"
+            "wanted; ask for fewer, or raise `keep` in the grid, and run it with --fresh"
         )
         refuse(f"--top {num}", text)
     return alike[:num]
@@ -161,4 +161,4 @@ def say(
     kept = load_model(Folder(folder))
     device = device_for(has_gpu=slot.gpus_per_worker > 0)
     network = kept.network.to(device).to(memory_format=torch.channels_last)
-    return predict_pixels(kept, network, at_hand(pixels)[rows], device)
+    return predict_pixels(kept, network, at_hand(pixels), device, rows)

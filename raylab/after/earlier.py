@@ -33,12 +33,16 @@ def read_sweep(results: ResultsDirectory, data: str | None = None) -> SweepConfi
     except FileNotFoundError:
         text = "no such results directory, or it holds no grid.yaml"
         raise Refused([Problem(results.location, text)], "the results") from None
+    place = results.path_of(GRID)
     if results.folder.is_local:
-        return read_grid(Path(results.path_of(GRID)), data=data, is_resolved=True)
+        return read_grid(Path(place), data=data, is_resolved=True)
     with tempfile.TemporaryDirectory(prefix="raylab-grid-") as folder:
         path = Path(folder) / GRID
         path.write_bytes(content)
-        return read_grid(path, data=data, is_resolved=True)
+        try:
+            return read_grid(path, data=data, is_resolved=True)
+        except Refused as refused:
+            raise refused.placed(str(path), place, place) from None
 
 
 def config_of(record: Record) -> TrialConfig:

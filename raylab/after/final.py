@@ -25,7 +25,7 @@ from raylab.after.earlier import (
     sides_of,
 )
 from raylab.after.retrain import Job, Retrained, retrain_all, variants_of, write_model
-from raylab.config.files import parent_of
+from raylab.config.files import checked, parent_of
 from raylab.config.sweep import SweepConfig
 from raylab.errors import Problem, Refused
 from raylab.events.progress import LogView, View, Views
@@ -101,6 +101,8 @@ def retrain_and_score(
     check_not_scored(results, options)
     source = scan(sweep.data)
     families = candidates(results, source, sweep.metric, options)
+    if lacking := sum(family.num_lacking > 0 for family in families):
+        view.note(f"{lacking} of {len(families)} families lack a fold; they rank after the others")
     images = images_of(results, source, UNREAD)
     chosen = choose(families, results, options)
     jobs = [job_for(choice.family, images, results) for choice in chosen]
@@ -219,6 +221,8 @@ def job_for(family: Family, images: Images, results: ResultsDirectory) -> Job:
         refuse(f"trial {record.trial_id}", learned_text(begun, num))
     train = np.flatnonzero((sides == "train") | (sides == "val"))
     try:
+        if isinstance(config.pretrained, str) and parent_of(config.pretrained) is None:
+            checked("pretrained", config.pretrained, config.pretrained_digest)
         if config.drop_suspects:
             train = unsuspected(train, images.image_ids, config)
         images.taught(config, test)  # asked here as well, before anything is prepared or started

@@ -27,10 +27,10 @@ from raylab.storage import Folder
 from raylab.sweep.cluster import Capacity, Slot, image_memory_bytes, slot_for
 from raylab.sweep.parents import begun
 from raylab.sweep.shards import Images, Places
-from raylab.sweep.trial import as_tensor
 from raylab.training.checkpoint import save_model
 from raylab.training.device import device_for, device_name
 from raylab.training.heap import keep_freed_memory
+from raylab.training.pixels import as_tensor
 from raylab.training.refit import Refitted, refit
 from raylab.training.worker import TrainingData
 
@@ -99,22 +99,32 @@ def task_of(function: Callable[..., Any], slot: Slot) -> Any:
 def gathered(waiting: dict[Any, str], doing: str, lost: str, view: View) -> list[Any]:
     """What the tasks, of which each has a trial's id, return, in their order.
 
-    Raises CannotFinish, with what is `lost`, when one of them fails.
+    Raises CannotFinish, with what is `lost`, as soon as one of them fails.
     """
-    refs = list(waiting)
-    while waiting:  # a log that says nothing for long looks like one that hangs
-        ended, _ = ray.wait(list(waiting), timeout=HEARTBEAT_S)
-        for ref in ended:
-            view.note(f"{doing} {waiting.pop(ref)}: done")
-        if not ended:
-            view.note(f"{doing}: {len(waiting)} of {len(refs)} still run")
+    refs, found = list(waiting), {}
     try:
-        found: list[Any] = ray.get(refs)
+        while waiting:  # a log that says nothing for long looks like one that hangs
+            ended, _ = ray.wait(list(waiting), timeout=HEARTBEAT_S)
+            for ref in ended:
+                trial_id = waiting.pop(ref)
+                found[ref] = returned(ref, f"the {doing} of {trial_id}", lost)
+                view.note(f"{doing} {trial_id}: done")
+            if not ended:
+                view.note(f"{doing}: {len(waiting)} of {len(refs)} still run")
+    finally:
+        for ref in waiting:  # after an error, or Ctrl-C in a Ray that lives on
+            ray.cancel(ref)
+    return [found[ref] for ref in refs]
+
+
+def returned(ref: Any, task: str, lost: str) -> Any:
+    """What the task gave; CannotFinish, with what is `lost`, where it failed."""
+    try:
+        return ray.get(ref)
     except RayTaskError as error:
-        raise CannotFinish(f"the {doing} failed: {error.cause}; {lost}") from error
+        raise CannotFinish(f"{task} failed: {error.cause}; {lost}") from error
     except RayError as error:
-        raise CannotFinish(f"the {doing} was lost: {error}; {lost}") from error
-    return found
+        raise CannotFinish(f"{task} was lost: {error}; {lost}") from error
 
 
 def variants_of(

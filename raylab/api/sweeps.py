@@ -92,11 +92,8 @@ def read_any(
     with as_file(grid) as path:
         try:
             return read_grid(path, overrides=settings, data=data, base=Path.cwd())
-        except Refused as refused:  # nobody knows the file
-            problems = [
-                Problem(p.place.replace(str(path), "grid"), p.text) for p in refused.problems
-            ]
-            raise Refused(problems, "the grid", refused.consequence) from None
+        except Refused as refused:
+            raise refused.placed(str(path), "grid", "the grid") from None
 
 
 @contextmanager

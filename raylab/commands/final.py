@@ -60,7 +60,8 @@ def final_text(report: dict[str, Any]) -> str:
             lines.append(f"     test accuracy {interval(model['test'])}")
     test = report["test"]
     lines.append(f"test accuracy  {interval(test)} on {test['num_images']:,} images")
-    lines.append(f"val accuracy   {report['models'][0]['val_accuracy']:.4f} in the sweep")
+    if "test" in report["models"][0]:  # an ensemble's members were validated one by one
+        lines.append(f"val accuracy   {report['models'][0]['val_accuracy']:.4f} in the sweep")
     lines.append(f"test macro F1  {test['macro_f1']:.4f}")
     recalls = (
         f"{name} –" if share is None else f"{name} {share:.2f}"

@@ -33,7 +33,7 @@ def read_grid(
 
     `overrides` are `key=value` texts; `data` replaces the grid's and is relative to where the
     command runs, while a path in the file is relative to `base`, which is the file's folder unless
-    given. `is_resolved`: it is the grid.yaml of results (see `contradictions`).
+    given. `is_resolved`: it is the grid.yaml of results, whose trials ran (see `contradictions`).
     """
     findings = Findings(str(path))
     marked = _parsed(path, findings)
@@ -46,7 +46,8 @@ def read_grid(
     _check_keys(grid, findings)
     base = base or path.parent
     located = _locate(grid, data, base, findings)
-    sweep = read_sections({"name": path.stem, **grid, "data": located}, base, findings)
+    given = {"name": path.stem, **grid, "data": located}
+    sweep = read_sections(given, None if is_resolved else base, findings)
     contradictions(sweep, findings, is_resolved=is_resolved)
     findings.refuse_if_any()
     return sweep

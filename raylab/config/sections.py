@@ -30,9 +30,9 @@ _NAME = re.compile(r"^[\w][\w .-]{0,99}$")
 Section = TypeVar("Section", bound=Value)
 
 
-def read_sections(grid: dict[str, Any], base: Path, findings: Findings) -> SweepConfig:
+def read_sections(grid: dict[str, Any], base: Path | None, findings: Findings) -> SweepConfig:
     """Everything in the grid that is sound; what is not is noted in `findings`. Relative files lie
-    below `base`.
+    below `base`; without it all are whole paths, which are looked for when a trial needs them.
     """
     return SweepConfig(
         name=_name(grid.get("name", "sweep"), findings),
@@ -68,7 +68,7 @@ def _name(given: Any, findings: Findings) -> str:
     return "sweep"
 
 
-def _trial(given: Any, base: Path, findings: Findings) -> dict[str, Any]:
+def _trial(given: Any, base: Path | None, findings: Findings) -> dict[str, Any]:
     if not isinstance(given, dict):
         findings.add(("trial",), f"{shown(given)} is not a mapping of trial fields")
         return {}
@@ -93,7 +93,7 @@ def _nested(field: str, given: Any) -> list[str]:
     return [f"{field}.{name}" for name in names]
 
 
-def _axes_with_files(axes: dict[str, Any], base: Path, findings: Findings) -> dict[str, Any]:
+def _axes_with_files(axes: dict[str, Any], base: Path | None, findings: Findings) -> dict[str, Any]:
     """The axes, those of files with whole paths."""
     return {
         key: tuple(_file(("axes", key), key, value, base, findings) for value in axis)
@@ -104,7 +104,7 @@ def _axes_with_files(axes: dict[str, Any], base: Path, findings: Findings) -> di
 
 
 def _each_with_files(
-    section: str, partials: tuple[dict[str, Any], ...], base: Path, findings: Findings
+    section: str, partials: tuple[dict[str, Any], ...], base: Path | None, findings: Findings
 ) -> tuple[dict[str, Any], ...]:
     """The section's partial configs, files with whole paths."""
     return tuple(
@@ -114,10 +114,10 @@ def _each_with_files(
 
 
 def _file(
-    where: tuple[str | int, ...], key: str, value: Any, base: Path, findings: Findings
+    where: tuple[str | int, ...], key: str, value: Any, base: Path | None, findings: Findings
 ) -> Any:
     """A file's path, relative to `base` as given, made whole; every other value as it is."""
-    if key not in FILES or not isinstance(value, str) or not value:
+    if base is None or key not in FILES or not isinstance(value, str) or not value:
         return value
     given = value
     is_trial = key == "pretrained" and parent_of(value) is not None
@@ -156,7 +156,7 @@ def _seeds(grid: dict[str, Any], findings: Findings) -> tuple[int, ...]:
     return tuple(sound) or (0,)
 
 
-def _search(given: Any, base: Path, findings: Findings) -> Search:
+def _search(given: Any, base: Path | None, findings: Findings) -> Search:
     """The search, what it starts from with its whole path."""
     search = _kind(Search, "search", given, findings)
     for option in sorted(search.model_fields_set - {"kind", "warm_start"}):
@@ -170,7 +170,7 @@ def _search(given: Any, base: Path, findings: Findings) -> Search:
         findings.add(
             ("search", search.kind, "warm_start"), "only optuna learns from earlier trials"
         )
-    if "://" not in start:
+    if base is not None and "://" not in start:
         start = located(base, start)
         if not os.path.isdir(start):
             text = f"no results directory {search.warm_start!r} (looked at {start})"

@@ -105,7 +105,8 @@ def _data(
         f"{'left out' if split.conflicts == 'drop' else 'kept'}"
     )
     if about.is_final:
-        yield f"- Retrained on train and val together{'; scored on test' if final else ''}"
+        epochs = f" for {final['epochs']} epochs; scored on test" if final else ""
+        yield f"- Retrained on train and val together{epochs}"
 
 
 def _source(results: ResultsDirectory) -> str:
@@ -159,6 +160,10 @@ def _scores(
             f"{test['accuracy_low']:.3f} to {test['accuracy_high']:.3f}), macro F1 "
             f"{test['macro_f1']:.4f}, {test['num_images']:,} images"
         )
+        times = "once"
+        if final["scorings"] > 1:
+            times = f"{final['scorings']} times: expect a little less of a model chosen by that"
+        yield f"- Number {final['rank']} by validation; the test split was scored {times}"
         yield from _per_class(np.array(test["confusion"]), test["classes"])
         return
     if about.is_final and results is not None:  # it has learned what its trial validated on
@@ -190,11 +195,11 @@ def _scores(
 
 
 def _final_entry(about: About, results: ResultsDirectory | None) -> dict[str, Any] | None:
-    """The test scores of this very model, if it has its own."""
+    """What `final` says of this very model, if it scored it alone, and of how often it scored."""
     report = results.final() if results is not None and about.is_final else None
     for model in report["models"] if report else ():
         if model["trial_id"] == about.trial_id and "test" in model:
-            return dict(model)
+            return {**model, "scorings": report["scorings"]}
     return None
 
 

@@ -1,4 +1,4 @@
-"""From records to families in the order of their mean over the seeds: which one is chosen."""
+"""From records to families in the order of their mean over seeds and folds: which one is chosen."""
 
 import statistics
 from collections import defaultdict
@@ -37,6 +37,12 @@ class Family:
         return statistics.fmean(map(_accuracy, seeds.values()))
 
     @property
+    def num_lacking(self) -> int:
+        """Its folds of which no trial is complete: what is left may be the easy ones."""
+        folds = {record.config.get("split.fold", 0) for record in self.records}
+        return (self.first.config.get("split.folds") or 1) - len(folds)
+
+    @property
     def num_epochs(self) -> int:
         """The median of the best epochs: one seed's odd epoch does not move it."""
         return round(statistics.median(record.best_epoch or 1 for record in self.records))
@@ -56,7 +62,9 @@ class Family:
 
 
 def ranked_families(records: Iterable[Record], metric: str) -> list[Family]:
-    """The families with at least one complete trial, the best first; equals by their id."""
+    """The families with at least one complete trial: those that lack the fewest folds first, of
+    them the best; equals by their id.
+    """
     recorded: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         recorded[record.family_id].append(record)
@@ -67,7 +75,7 @@ def ranked_families(records: Iterable[Record], metric: str) -> list[Family]:
             complete.sort(key=lambda r: (r.config["seed"], r.config.get("split.fold", 0)))
             families.append(Family(tuple(complete), metric, len(members)))
     sign = 1 if metric_mode(metric) == "max" else -1
-    return sorted(families, key=lambda family: (-sign * family.mean, family.first.family_id))
+    return sorted(families, key=lambda f: (f.num_lacking, -sign * f.mean, f.first.family_id))
 
 
 def value_of(record: Record, metric: str) -> float:

@@ -11,7 +11,6 @@ import os
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache, partial
@@ -58,6 +57,7 @@ from raylab.training.epoch import Best, EpochRow
 from raylab.training.heap import give_back_memory, keep_freed_memory
 from raylab.training.loop import train
 from raylab.training.memory import breaks_process
+from raylab.training.pixels import as_tensor
 from raylab.training.worker import Collective, TrainingData, data_parallel
 
 # A trial that dies, or whose sweep does, is taken up again from a state at most this old.
@@ -245,15 +245,6 @@ def worker_pixels(job: dict[str, Any], config: TrialConfig, rank: int) -> npt.ND
     if len(job["shards"]) == 1:
         return variant_pixels(dataset, job["variant"])
     return resident_pixels(dataset, job["trial_id"], config.image_size, config.channels)
-
-
-def as_tensor(pixels: np.ndarray) -> torch.Tensor:
-    """The shared page as a tensor. It is read-only, and nothing in training writes to it."""
-    if not pixels.flags.writeable:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            return torch.from_numpy(pixels)
-    return torch.from_numpy(pixels)
 
 
 def collective_for(rank: int, world: int, device: torch.device) -> Collective:

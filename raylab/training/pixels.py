@@ -3,6 +3,8 @@
 B = images of a batch, C = channels, H = W = side in px.
 """
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -56,6 +58,15 @@ class Pixels:
         """images: float32 (B, C, H, W), 0..1; gives what the model was made for."""
         out = (images - self.mean).div_(self.std)
         return out.contiguous(memory_format=torch.channels_last)
+
+
+def as_tensor(pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """A shared page as a tensor. It is read-only, and nothing in training writes to it."""
+    if not pixels.flags.writeable:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return torch.from_numpy(pixels)
+    return torch.from_numpy(pixels)
 
 
 def _fits(images: torch.Tensor, device: torch.device) -> bool:

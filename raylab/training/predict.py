@@ -24,7 +24,7 @@ from raylab.images.variant import Format
 from raylab.training.checkpoint import KeptModel
 from raylab.training.evaluate import IMAGES_PER_BATCH, predict_log_probs
 from raylab.training.memory import is_out_of_memory
-from raylab.training.pixels import Pixels
+from raylab.training.pixels import Pixels, as_tensor
 
 UNPREDICTED = "the images", "nothing was predicted"
 """What was refused, and what that means."""
@@ -121,18 +121,20 @@ def network_on(device: torch.device, kept: KeptModel) -> torch.nn.Module:
 
 
 def predict_pixels(
-    kept: KeptModel, network: torch.nn.Module, squares: npt.NDArray[np.uint8], device: torch.device
+    kept: KeptModel,
+    network: torch.nn.Module,
+    squares: npt.NDArray[np.uint8],
+    device: torch.device,
+    rows: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """float32 (N, K), 0..1; squares: uint8 (N, S, S, C), 0..255."""
+    """float32 (N, K), 0..1; squares: uint8 (N, S, S, C), 0..255; rows: int64 (M,), those of
+    `squares` that are meant, in place of N, which may be more than memory holds.
+    """
+    rows = np.arange(len(squares)) if rows is None else rows
     normalization = kept.mean, kept.std
-    pixels = Pixels(torch.from_numpy(squares), kept.config, device, normalization=normalization)
+    pixels = Pixels(as_tensor(squares), kept.config, device, normalization=normalization)
     log_probs = predict_log_probs(
-        network,
-        pixels,
-        np.arange(len(squares)),
-        len(kept.classes),
-        tta=kept.config.tta,
-        amp=kept.amp,
+        network, pixels, rows, len(kept.classes), tta=kept.config.tta, amp=kept.amp
     )
     return np.exp(log_probs)
 
