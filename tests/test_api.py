@@ -2,23 +2,35 @@
 
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import ExifTags, Image
+from test_predict import kept
 
 import raylab
-from raylab.api.models import as_list, best_kept, png
+from raylab.api.models import Model, as_list, as_picture, best_kept, png
 from raylab.api.sweeps import SweepResults, as_yaml, read_any
 from raylab.config.trial import TrialConfig
-from raylab.errors import Refused
+from raylab.errors import CannotFinish, Refused
 from raylab.images.decode import decode
+from raylab.images.faces import Face
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import record_from
 
+torch.set_num_threads(1)
+
 HEAVY = "print([m for m in ('ray', 'torch', 'pandas', 'pydantic', 'yaml') if m in sys.modules])"
+
+
+def untrained(folder: Path, **fields: object) -> Model:
+    """A model as `raylab sweep` keeps one."""
+    return Model(kept(folder, **fields), "0123456789ab")
 
 
 def python(code: str) -> str:
@@ -87,7 +99,33 @@ def test_what_a_notebook_holds_may_stand_in_a_grid(tmp_path: Path) -> None:
     wanted = read_any({"data": "toy"}, tmp_path / "faces", given)
     assert (wanted.axes["lr"], wanted.seeds, wanted.trial["epochs"]) == ((0.5,), (0, 1), 4)
     assert wanted.data == str(tmp_path / "faces")
-    assert as_yaml(np.float64(0.25)) == "0.25"
+    assert as_yaml("lr", np.float64(0.25)) == "0.25"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([0.001, 0.1], dtype=np.float32),
+        [np.float32(0.001), np.array(0.1)],
+        pd.Series([0.001, 0.1]),
+        torch.tensor([0.001, 0.1]),
+        (10.0**k for k in (-3, -1)),
+    ],
+)
+def test_numbers_come_out_as_they_are_written_whatever_holds_them(values: Any) -> None:
+    wanted = read_any({"data": "toy", "axes": {"lr": values}}, None, {})
+    assert wanted.axes["lr"] == (0.001, 0.1)
+
+
+def test_what_no_grid_holds_is_refused_with_its_place() -> None:
+    with pytest.raises(Refused, match=r"grid\.axes\.lr  Decimal\('0.1'\) is a Decimal"):
+        read_any({"data": "toy", "axes": {"lr": [Decimal("0.1")]}}, None, {})
+    with pytest.raises(Refused, match=r"trial\.lr  Decimal"):
+        read_any({"data": "toy"}, None, {"trial.lr": Decimal("0.1")})
+    with pytest.raises(Refused, match="data  a DataFrame is no path"):
+        read_any({"data": "toy"}, pd.DataFrame(), {})  # type: ignore[arg-type]
+    with pytest.raises(Refused, match="grid  a NoneType is no path"):
+        read_any(None, None, {})  # type: ignore[arg-type]
 
 
 def test_a_leaderboard_is_ranked_as_its_grid_says(tmp_path: Path) -> None:
@@ -173,7 +211,11 @@ def test_a_picture_of_any_mode_is_decoded_as_its_file(tmp_path: Path) -> None:
         decode(png(Image.open(tmp_path / "phone.png")), 8, 3), decode(content, 8, 3)
     )
     assert decode(png(Image.fromarray(pixels).convert("CMYK")), 8, 3).shape == (8, 8, 3)
-    assert decode(png(pixels[:, :1, 0]), 8, 1).shape == (8, 8, 1)  # (H, 1) is grey, not (H, W, 1)
+    assert decode(png(as_picture(pixels[:, :1, 0])), 8, 1).shape == (
+        8,
+        8,
+        1,
+    )  # (H, 1) is grey, not (H, W, 1)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
@@ -184,14 +226,68 @@ def test_an_array_of_one_picture_is_one_picture_also_with_alpha(mode: str, tmp_p
     assert one is array
     picture.save(tmp_path / "file.png")
     content = (tmp_path / "file.png").read_bytes()
-    assert np.array_equal(decode(png(one), 8, 3), decode(content, 8, 3))
+    assert np.array_equal(decode(png(as_picture(one)), 8, 3), decode(content, 8, 3))
     assert len(as_list(np.stack([array, array]))) == 2
+
+
+@pytest.mark.parametrize("mode", ["I", "F", "I;16B", "CMYK", "YCbCr"])
+def test_a_picture_that_no_png_keeps_is_decoded_as_its_tiff(mode: str, tmp_path: Path) -> None:
+    grey = np.arange(24 * 16, dtype=np.uint16).reshape(24, 16) * 150
+    if mode == "I;16B":
+        picture = Image.frombytes(mode, (16, 24), grey.astype(">u2").tobytes())
+    elif mode in ("I", "F"):
+        deep = grey.astype(np.int32) if mode == "I" else (grey / 2**16).astype(np.float32)
+        picture = Image.fromarray(deep)
+    else:
+        picture = Image.effect_noise((16, 24), 60).convert("RGB").convert(mode)
+    picture.save(tmp_path / "file.tif")
+    wanted = decode((tmp_path / "file.tif").read_bytes(), 8, 3)
+    assert np.array_equal(decode(png(picture), 8, 3), wanted)
+    assert wanted.std() > 5
+
+
+def test_premultiplied_grey_is_laid_over_white() -> None:
+    clear = Image.new("LA", (8, 8), (7, 0)).convert("La")
+    assert (decode(png(clear), 8, 1) == 255).all()
+
+
+def test_one_torn_picture_loses_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = untrained(tmp_path / "model")
+    noise = Image.effect_noise((48, 40), 60).convert("RGB")
+    noise.save(tmp_path / "whole.jpg")
+    (tmp_path / "torn.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:800])
+    pictures = [Image.open(tmp_path / f"{name}.jpg") for name in ("torn", "whole")]
+    frame = model.predict(pictures)
+    assert list(frame["image"]) == [1]
+    assert "truncated" in frame.attrs["unreadable"][0]
+    with pytest.raises(Refused, match=r"image 0  .*truncated.*\n.*nothing was predicted"):
+        model.predict(Image.open(tmp_path / "torn.jpg"))
+    monkeypatch.setattr("raylab.images.decode.MAX_PIXELS", 1000)
+    with pytest.raises(Refused, match="is more than 1,000 pixels"):
+        model.predict([noise])
+
+
+def test_who_shows_no_face_to_a_model_of_faces_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raylab.training.predict.is_installed", lambda: True)
+    monkeypatch.setattr(
+        "raylab.images.crop.find_face",
+        lambda image: Face(0, 0, 20, 20) if image.width > 40 else None,
+    )
+    model = untrained(tmp_path / "model", crop="face")
+    pictures = [Image.effect_noise((side, 40), 60) for side in (48, 32)]
+    files = [tmp_path / f"{picture.width}.png" for picture in pictures]
+    for picture, file in zip(pictures, files, strict=True):
+        picture.save(file)
+    assert model.predict(pictures).attrs["faceless"] == [1]
+    assert model.predict(files).attrs["faceless"] == [str(files[1])]
 
 
 def test_an_array_of_five_channels_is_no_picture() -> None:
     (one,) = as_list(np.zeros((1, 8, 8, 5), dtype=np.uint8))
     with pytest.raises(Refused, match="give uint8"):
-        png(one)
+        as_picture(one)
 
 
 def test_the_best_model_is_found_without_a_grid(tmp_path: Path) -> None:
@@ -233,3 +329,37 @@ def test_what_is_no_image_is_refused(finished: Path, tmp_path: Path) -> None:
     ]
     with pytest.raises(Refused, match="holds no model"):
         raylab.load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "no image was given"),
+        (pd.DataFrame({"path": ["a.png"]}), "a table of path; give the column"),
+        (np.zeros((3, 48, 40), dtype=np.uint8), r"uint8 \(3, 48, 40\); give .* as a list"),
+        (np.zeros((0, 48, 3), dtype=np.uint8), r"uint8 \(0, 48, 3\)"),
+        ("https://nowhere.invalid/a.jpg", "a.jpg  is no place .*\n.*nothing was predicted"),
+        (["https://nowhere.invalid/faces", "no.png"], "faces  is no place .*\nno.png  cannot"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_a_sentence(given: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=said):
+        untrained(tmp_path / "model").predict(given)
+
+
+def test_a_file_at_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Image.effect_noise((8, 8), 60).save(tmp_path / "me.png")
+    frame = untrained(tmp_path / "model").predict("~/me.png")
+    assert list(frame["image"]) == [str(tmp_path / "me.png")]
+
+
+def test_a_full_gpu_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = untrained(tmp_path / "model")
+
+    def full(*given: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    monkeypatch.setattr(model.kept.network, "to", full)
+    with pytest.raises(CannotFinish, match="set CUDA_VISIBLE_DEVICES= to predict on the CPU"):
+        model.predict(np.zeros((8, 8), dtype=np.uint8))

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -75,16 +76,41 @@ def test_without_tta_one_view_is_left(tmp_path: Path) -> None:
         assert not torch.allclose(plain(one_sided), plain(one_sided.flip(3)))
 
 
-def test_a_file_that_answers_otherwise_is_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrong", [0.01, np.nan])
+def test_a_file_that_answers_otherwise_leaves_what_stood_there(
+    tmp_path: Path, wrong: float
+) -> None:
     trained = kept(tmp_path / "model", image_size=32)
     model = exporting.deployed(trained, with_tta=True)
     file = tmp_path / "m.onnx"
-    for wrong in (0.01, np.nan):
-        file.touch()
-        answer = model(exporting.example(trained, 1)).detach().numpy() + wrong
-        with pytest.raises(CannotFinish, match="differ by"):
-            exporting.check(trained, model, lambda x, a=answer: a, file)
-        assert not file.exists()
+    file.write_bytes(b"good")
+    answer = model(exporting.example(trained, 1)).detach().numpy() + wrong
+
+    def export() -> None:
+        with exporting.exported(trained, file) as unfinished:
+            unfinished.touch()
+            exporting.check(trained, model, lambda images: answer)
+
+    with pytest.raises(CannotFinish, match="differ by"):
+        export()
+    assert file.read_bytes() == b"good"
+    assert [path.name for path in tmp_path.glob("*m.onnx")] == ["m.onnx"]
+
+
+@pytest.mark.parametrize("failing", ["torch.onnx.export", "onnxruntime.InferenceSession"])
+def test_an_error_without_a_text_is_named_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    trained = kept(tmp_path / "model", image_size=32)
+
+    def broken(*given: object, **named: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("torch.onnx.export", lambda *given, **named: MagicMock())
+    monkeypatch.setattr(failing, broken)
+    with pytest.raises(CannotFinish, match="cnn cannot be exported: AssertionError"):
+        onnx_file.export_onnx(trained, tmp_path / "m.onnx", with_tta=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_the_verb_writes_the_file_and_its_card(finished: Path, tmp_path: Path) -> None:

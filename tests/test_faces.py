@@ -1,8 +1,11 @@
 """`crop: face`: the largest face of a scene, levelled, the same in training and in `predict`."""
 
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from raylab.config.grid import read_grid
 from raylab.errors import Refused
 from raylab.forecast.overview import Question, overview
 from raylab.images import crop as crop_module
+from raylab.images import faces as faces_module
 from raylab.images.crop import MARGIN_FRAC, crop_problem, cut_out, look
 from raylab.images.decode import decode
 from raylab.images.faces import Face, find_face
@@ -257,3 +261,18 @@ def test_a_sweep_over_the_crop_learns_from_two_variants_and_predicts_as_it_learn
     monkeypatch.setattr(predict_module, "is_installed", lambda: False)
     with pytest.raises(Refused, match=r"pip install 'raylab\[faces\]'"):
         predict_files(kept, [str(faces / "얼굴")], torch.device("cpu"))
+
+
+def test_threads_that_look_for_faces_build_one_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+
+    def slow(**options: object) -> object:
+        built.append(options)
+        time.sleep(0.05)
+        return object()
+
+    monkeypatch.setattr(faces_module, "import_module", lambda name: SimpleNamespace(MTCNN=slow))
+    monkeypatch.setattr(faces_module, "_detector", cache(faces_module._detector.__wrapped__))
+    with ThreadPoolExecutor(4) as threads:
+        found = set(threads.map(lambda _: faces_module.detector(), range(4)))
+    assert len(built) == len(found) == 1

@@ -217,6 +217,24 @@ def test_a_split_that_locks_nothing_or_is_another_one_is_refused(
         job_of(tmp_path, fingerprint, fraction, strategy)
 
 
+def test_a_test_split_that_the_parent_learned_is_refused(tmp_path: Path) -> None:
+    results, ids = ResultsDirectory(tmp_path), scan("toy:num=140").table["image_id"].to_pylist()
+    parent = record_from(TrialConfig(), "data", "its split", [], "complete")
+    results.add(parent)
+    for name in ("model.safetensors", "model.json"):
+        results.checkpoint(parent.trial_id).write_bytes(name, b"")
+    begun = f"trial:{parent.trial_id}"
+    locked = set(np.take(ids, job_of(tmp_path, pretrained=begun).test))
+    for learned, is_refused in ((set(ids) - locked, False), (set(ids[:70]) | locked, True)):
+        sides = ["train" if image_id in learned else "val" for image_id in ids]
+        results.write_split("its split", pa.table({"image_id": ids, "split": sides}))
+        if is_refused:
+            with pytest.raises(Refused, match=rf"trained on {len(locked)} images .* held out"):
+                job_of(tmp_path, pretrained=begun)
+        else:
+            job_of(tmp_path, pretrained=begun)
+
+
 def test_a_record_gives_way_to_the_one_of_what_its_config_means_today() -> None:
     now = record_from(TrialConfig(), "data", "split", [], "complete")
     then, alone = (

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,6 +146,16 @@ def test_a_child_without_its_parents_weights_is_refused_in_one_sentence(place: P
     ):
         pass
     assert failure_of(caught.value).kind == "weights"
+
+
+def test_a_child_of_another_split_than_its_parent_does_not_start(
+    place: Path, tmp_path: Path
+) -> None:
+    results = Path(shutil.copytree(place / "results", tmp_path / "results"))
+    parent = max(ResultsDirectory(results).checkpoint_ids())
+    wanted = ["search=grid", "axes={}", f"trial.pretrained=trial:{parent}", "trial.split.seed=1"]
+    with pytest.raises(Refused, match=rf"trial {parent} trained on \d+ images .* held out here"):
+        run_sweep(read_grid(place / "grid.yaml", overrides=wanted), Options(str(results)))
 
 
 @pytest.mark.slow

@@ -3,8 +3,10 @@
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -17,14 +19,17 @@ from raylab.config.identity import family_id, trial_id
 from raylab.config.population import Population, first_generation, next_generation, step
 from raylab.config.sweep import SEARCH_OPTIONS, Distribution, SweepConfig
 from raylab.config.trial import TrialConfig
-from raylab.errors import CannotFinish
+from raylab.errors import CannotFinish, Refused
+from raylab.images.enough import undecoded
 from raylab.images.source import scan
+from raylab.images.split import split_fingerprint
 from raylab.results.directory import ResultsDirectory
 from raylab.results.record import Record, record_from
 from raylab.storage import Folder
-from raylab.sweep.parents import begun, copy_model, missing_weights, named_parents
+from raylab.sweep.parents import begun, copy_model, missing_weights, named_parents, refuse_learned
 from raylab.sweep.plan import Plan
 from raylab.sweep.queue import LATER, PopulationProposer
+from raylab.sweep.shards import Images
 from raylab.sweep.shelf import Shelf
 from raylab.training.checkpoint import save_model
 from raylab.training.model import build_model, normalization
@@ -232,6 +237,58 @@ def test_a_parent_that_the_grid_names_stays(tmp_path: Path) -> None:
     text = "data: toy\naxes: {pretrained: [false, 'trial:0123456789ab'], lr: [0.1, 0.01]}\n"
     (tmp_path / "grid.yaml").write_text(text)
     assert named_parents(read_grid(tmp_path / "grid.yaml")) == {"0123456789ab"}
+
+
+def parent_in(results: ResultsDirectory, images: Images, split: dict[str, Any], begins: str) -> str:
+    """A finished trial of that split with its files, as far as others may begin with it."""
+    config = TrialConfig.model_validate({"split": split, "pretrained": begins or False})
+    sides = images.split(config.split)
+    fingerprint = split_fingerprint(sides, images.image_ids)
+    results.write_split(fingerprint, pa.table({"image_id": images.image_ids, "split": sides}))
+    row = {"epoch": 1, "val_accuracy": 0.5, "val_loss": 1.0}
+    record = record_from(config, images.fingerprint, fingerprint, [row], "complete", num_val=14)
+    results.add(record)
+    return record.trial_id
+
+
+@pytest.mark.parametrize(
+    ("axes", "is_leaky"),
+    [
+        ("lr: [0.1, 0.01]", False),
+        ("split.seed: [0, 1]", True),
+        ("lr: {uniform: [0.1, 0.2]}, split.seed: [0, 1]}\nsearch: {optuna: {num_trials: 2}", True),
+    ],
+)
+@pytest.mark.parametrize("is_grandchild", [False, True])
+def test_who_validates_on_what_its_parent_learned_is_refused(
+    tmp_path: Path, axes: str, is_leaky: bool, is_grandchild: bool
+) -> None:
+    source, results = scan("toy:num=140"), ResultsDirectory(tmp_path)
+    images = Images.of(undecoded(source), source.classes, source.fingerprint)
+    split = {"strategy": "stratified", "test": 0.1, "seed": 0}
+    parent = parent_in(results, images, split, "")
+    if is_grandchild:
+        parent = parent_in(results, images, split, f"trial:{parent}")
+    (tmp_path / "grid.yaml").write_text(
+        "data: toy\ntrial: {split.strategy: stratified, split.test: 0.1, "
+        f"pretrained: 'trial:{parent}'}}\naxes: {{{axes}}}\n"
+    )
+    sweep = read_grid(tmp_path / "grid.yaml")
+    beginnings = Plan(sweep, source).beginnings(named_parents(sweep))
+    assert len(beginnings) == 1 + is_leaky
+    if is_leaky:
+        with pytest.raises(Refused, match=rf"trial {parent} trained on \d+ images .*held out"):
+            refuse_learned(results, images, beginnings)
+    else:
+        refuse_learned(results, images, beginnings)
+
+
+def test_a_parent_and_a_split_that_never_meet_are_no_beginning(tmp_path: Path) -> None:
+    text = "data: toy\nlevers: [{pretrained: 'trial:0123456789ab'}, {split.seed: 1}]\n"
+    (tmp_path / "grid.yaml").write_text(text)
+    sweep = read_grid(tmp_path / "grid.yaml")
+    ((parent, split),) = Plan(sweep, scan("toy:num=140")).beginnings(named_parents(sweep))
+    assert (parent, split.seed) == ("0123456789ab", 0)
 
 
 def test_a_generation_whose_parents_are_gone_does_not_begin(bred: SweepConfig) -> None:

@@ -66,7 +66,7 @@ def test_files_get_the_very_probabilities_that_the_sweep_stored(finished: Path) 
         files = [str(finished / paths[image]) for image in stored["image_id"].to_pylist()]
         found = predict_files(load_model(results.checkpoint(trial_id)), files, CPU)
         wanted = np.stack([stored[f"p_{name}"].to_numpy() for name in found.classes], axis=1)
-        assert found.files == tuple(files)
+        assert found.images == tuple(files)
         assert found.probs == pytest.approx(wanted, abs=1e-6)
 
 
@@ -162,9 +162,19 @@ def test_many_images_are_batched_without_a_trace(
     whole = predict_files(model, [str(faces / "faces"), str(faces / "junk.png")], CPU)
     monkeypatch.setattr("raylab.training.predict.IMAGES_PER_BATCH", 9)
     parts = predict_files(model, [str(faces / "faces"), str(faces / "junk.png")], CPU)
-    assert parts.files == whole.files
+    assert parts.images == whole.images
     assert parts.probs == pytest.approx(whole.probs, abs=1e-6)
     assert parts.unreadable == whole.unreadable
+
+
+def test_many_images_are_counted_while_they_are_seen(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(tmp_path / "model")
+    monkeypatch.setattr("raylab.training.predict.IMAGES_PER_BATCH", 40)
+    monkeypatch.setattr("raylab.events.progress.HEARTBEAT_S", -1)
+    _, _, err = run("predict", tmp_path / "model", faces / "faces")
+    assert err.splitlines() == ["40 images seen so far", "70 images seen so far"]
 
 
 def test_a_model_is_found_by_its_folder_or_by_enough_of_its_id(finished: Path) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,10 +85,10 @@ def read_any(
     grid: str | Path | Mapping[str, Any], data: str | Path | None, overrides: Mapping[str, Any]
 ) -> SweepConfig:
     """The checked sweep. Refused with all that is wrong in it."""
-    data = None if data is None else os.fspath(data)
-    settings = [f"{key}={as_yaml(value)}" for key, value in overrides.items()]
+    data = None if data is None else as_path("data", data)
+    settings = [f"{key}={as_yaml(key, value)}" for key, value in overrides.items()]
     if not isinstance(grid, Mapping):
-        return read_grid(Path(grid), overrides=settings, data=data)
+        return read_grid(Path(as_path("grid", grid)), overrides=settings, data=data)
     with as_file(grid) as path:
         try:
             return read_grid(path, overrides=settings, data=data, base=Path.cwd())
@@ -106,19 +106,40 @@ def as_file(grid: Mapping[str, Any]) -> Iterator[Path]:
         yield path
 
 
-def plain(value: Any) -> Any:
-    """What notebooks hold (numbers and arrays of numpy, paths, ranges) as YAML has it."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
+def plain(value: Any, place: str = "grid") -> Any:
+    """What notebooks hold (numbers and arrays of numpy, pandas and torch, paths, ranges) as YAML
+    has it. Refused, with its place in the grid, for what YAML has not.
+    """
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
-        return {plain(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | range):
-        return [plain(item) for item in value]
+        return {plain(key, place): plain(item, f"{place}.{key}") for key, item in value.items()}
+    if hasattr(value, "__array__"):
+        value = np.asarray(value)[()]  # [()]: an array without sides is a number
+    if isinstance(value, np.generic):
+        return as_written(value)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [plain(item, place) for item in value]
+    if type(value) not in yaml.SafeDumper.yaml_representers:
+        text = f"{value!r} is a {type(value).__name__}; give numbers, text, paths or lists of them"
+        raise Refused([Problem(place, text)], "the grid")
     return value
 
 
-def as_yaml(value: Any) -> str:
+def as_written(number: np.generic) -> Any:
+    """numpy's value as Python's; a float32 as it is written: 0.001, not 0.0010000000474974513."""
+    return float(str(number)) if isinstance(number, np.floating) else number.item()
+
+
+def as_yaml(key: str, value: Any) -> str:
     """The value on one line, as --set reads it."""
-    return yaml.safe_dump([plain(value)], default_flow_style=True, width=1_000_000).strip()[1:-1]
+    listed = [plain(value, key)]
+    return yaml.safe_dump(listed, default_flow_style=True, width=1_000_000).strip()[1:-1]
+
+
+def as_path(key: str, value: Any) -> str:
+    """Refused where it is none."""
+    if not isinstance(value, str | os.PathLike):
+        text = f"a {type(value).__name__} is no path"
+        raise Refused([Problem(key, f"{text}; write it to a file and give that")], "the call")
+    return os.fspath(value)

@@ -1,6 +1,8 @@
 """`raylab predict`: what a trained model says of images."""
 
 import sys
+import time
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import typer
@@ -46,11 +48,26 @@ def predict(
             text = f"note: it learned from {num:,} faces that its source's boxes gave; here MTCNN"
             typer.echo(f"{text} finds them, whose boxes may be others", err=True)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        found = predict_files(kept, images, device)
+        found = predict_files(kept, images, device, counted())
         for file, reason in found.unreadable:
             typer.echo(f"{printable(file)}  {reason}", err=True)
         for file in found.faceless:
             typer.echo(f"{printable(file)}  no face found: seen whole", err=True)
-        files = [printable(file) for file in found.files]
+        files = [printable(file) for file in found.images]
         typer.echo(render_answers(files, found.classes, found.probs, output, top))
         sys.exit(1 if found.unreadable else 0)
+
+
+def counted() -> Callable[[int], None]:
+    """Hears how many images were seen so far, and says so on stderr now and then."""
+    from raylab.events.progress import HEARTBEAT_S
+
+    told_s = time.monotonic()
+
+    def progress(num_seen: int) -> None:
+        nonlocal told_s
+        if time.monotonic() - told_s > HEARTBEAT_S:
+            told_s = time.monotonic()
+            typer.echo(f"{num_seen:,} images seen so far", err=True)
+
+    return progress

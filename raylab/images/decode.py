@@ -65,7 +65,7 @@ def decode_info(
         warnings.simplefilter("ignore")  # PIL warns of odd metadata; pixels or an error count
         upright, width, height = _load(data, image_size)
         try:
-            flat = _to_mode(upright, "L" if channels == 1 else "RGB")
+            flat = to_mode(upright, "L" if channels == 1 else "RGB")
         except ValueError as error:  # a colour model that PIL cannot convert
             raise DecodeError(_short(error)) from error
     square = resized_square(flat, image_size, interpolation)
@@ -96,7 +96,7 @@ def decode_whole(data: bytes, side: int = MAX_PIXELS) -> Whole:
         warnings.simplefilter("ignore")
         upright, _, _ = _load(data, side)
         try:
-            return Whole(_to_mode(upright, "RGB"), upright.mode)
+            return Whole(to_mode(upright, "RGB"), upright.mode)
         except ValueError as error:
             raise DecodeError(_short(error)) from error
 
@@ -154,13 +154,15 @@ def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
         return image, False
 
 
-def _to_mode(image: Image.Image, mode: str) -> Image.Image:
+def to_mode(image: Image.Image, mode: str) -> Image.Image:
     """8-bit grey or RGB from whatever PIL opened: 16-bit, palette, alpha, CMYK, 1-bit."""
     if image.mode.startswith(("I", "F")):
         image = _to_eight_bits(image)
+    if image.mode == "La":  # PIL takes it to LA and to nothing else
+        image = image.convert("LA")
     if image.mode == "PA" or "transparency" in image.info:
         image = image.convert("RGBA")
-    if image.mode in ("LA", "La", "RGBA", "RGBa"):
+    if image.mode in ("LA", "RGBA", "RGBa"):
         image = image.convert("RGBA")
         page = Image.new("RGBA", image.size, (*BACKGROUND, 255))
         image = Image.alpha_composite(page, image)

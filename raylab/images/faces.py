@@ -9,6 +9,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from math import atan2, degrees
+from threading import Lock
 from typing import Any
 
 from PIL import Image
@@ -27,6 +28,9 @@ MIN_PROB = 0.95
 pictures of no face there, none does."""
 MAX_TILT_DEG = 45
 """Who seems to lie further on the side is more likely a mistaken pair of eyes, and not turned."""
+
+
+_BUILDING = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +74,14 @@ def find_face(image: Image.Image) -> Face | None:
     return max(found, key=lambda face: face.width * face.height, default=None)
 
 
-@cache
 def detector() -> Any:
-    """facenet_pytorch.MTCNN on the CPU, once in a process."""
+    """facenet_pytorch.MTCNN on the CPU, once in a process, whatever the number of its threads."""
+    with _BUILDING:
+        return _detector()
+
+
+@cache
+def _detector() -> Any:
     return import_module(PACKAGE).MTCNN(keep_all=True, min_face_size=MIN_FACE_PX, device="cpu")
 
 

@@ -5,13 +5,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import pyarrow.compute as pc
+
 from raylab.config.expand import values_of
 from raylab.config.files import DESCRIPTION, WEIGHTS, parent_of
 from raylab.config.sweep import SweepConfig
-from raylab.config.trial import TrialConfig
+from raylab.config.trial import SplitConfig, TrialConfig
 from raylab.errors import Problem, Refused
 from raylab.results.directory import ResultsDirectory
 from raylab.storage import Folder
+from raylab.sweep.shards import Images, Places
 
 
 def missing_weights(results: ResultsDirectory, trial_ids: Iterable[str]) -> list[str]:
@@ -44,6 +48,48 @@ def named_parents(sweep: SweepConfig) -> set[str]:
     """The trials of which the grid itself says that others begin with them."""
     given = values_of(sweep, "pretrained")
     return {parent for value in given if (parent := parent_of(value)) is not None}
+
+
+def refuse_learned(
+    results: ResultsDirectory, images: Images, beginnings: Iterable[tuple[str, SplitConfig]]
+) -> None:
+    """Refused if a trial would validate or test on images from which the one with which it begins
+    learned; beginnings: that trial and the split, of each kind of trial.
+    """
+    problems = []
+    for parent, split in beginnings:
+        held_out = np.flatnonzero(np.isin(images.split(split), ("val", "test")))
+        if num := num_learned(results, parent, images, held_out):
+            problems.append(Problem("pretrained", learned_text(parent, num)))
+    if problems:
+        raise Refused(dict.fromkeys(problems), "the grid")
+
+
+def learned_text(parent: str, num_learned: int) -> str:
+    """What is wrong with weights that know images held out from those who begin with them."""
+    return (
+        f"trial {parent} trained on {num_learned:,} images which are held out here; a trial must "
+        "have the split of the one with which it begins (the same split.seed, shares and fold), or "
+        "its accuracy would be too good to be true"
+    )
+
+
+def num_learned(
+    results: ResultsDirectory, parent: str | None, images: Images, places: Places
+) -> int:
+    """From how many of the images there the trial learned, or those with which it began; what the
+    results no longer tell is not counted.
+    """
+    known = {record.trial_id: record for record in results.each_record()} if parent else {}
+    learned: set[str] = set()
+    while parent is not None and (record := known.get(parent)) is not None:
+        if results.has_split(record.split_fingerprint):
+            split = results.split(record.split_fingerprint)
+            trained = split.filter(pc.equal(split["split"], "train"))
+            learned.update(trained["image_id"].to_pylist())
+        parent = parent_of(str(record.config.get("pretrained", "")))
+    ids = images.image_ids
+    return sum(ids[place] in learned for place in places)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """From a sweep and its scanned source to what would run: trials, variants, what is already done."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, partial
 from itertools import islice, product, starmap
@@ -112,6 +112,15 @@ class Plan:
         else:
             found = iter(())
         return islice(found, self.sweep.budget.trials)
+
+    def beginnings(self, parents: Collection[str]) -> set[tuple[str, SplitConfig]]:
+        """Which of `parents`, trials that the grid names, gives its weights to trials of which
+        split.
+        """
+        if self.sweep.search.kind == "optuna":
+            return set(product(parents, self.splits))
+        begun = ((parent_of(c.pretrained), c.split) for c in (self.configs() if parents else ()))
+        return {(parent, split) for parent, split in begun if parent in parents and parent}
 
     def population(self, done: Mapping[str, Record]) -> Population:
         """A population's first generation, with what `done` knows of it and of the next ones."""

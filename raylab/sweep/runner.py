@@ -38,7 +38,7 @@ from raylab.sweep.entry import run_trial
 from raylab.sweep.failures import survive_memory_kills
 from raylab.sweep.lock import Hold, held
 from raylab.sweep.packing import as_trained, heaviest, packed_slot, probe, sentence, wants_probe
-from raylab.sweep.parents import missing_weights, named_parents, refuse_strangers
+from raylab.sweep.parents import missing_weights, named_parents, refuse_learned, refuse_strangers
 from raylab.sweep.plan import Plan, on_their_splits, reusable_records
 from raylab.sweep.prior import earlier_points
 from raylab.sweep.queue import (
@@ -296,6 +296,8 @@ class Sweeping:
         images.check_rows(variants.values())
         sides = {split: count_sides(images.table, split) for split in self.plan.splits}
         check_sides(images.table, sides, source.location)
+        beginnings = self.plan.beginnings(named_parents(self.sweep))
+        refuse_learned(self.results, images, beginnings)
         for line in unvalidated(sides):
             self.view.note(line)
         return variants, images

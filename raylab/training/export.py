@@ -4,7 +4,8 @@ B = images of a batch (any number), C = channels, S = image_size, K = classes.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 from torch import nn
 
 from raylab import __version__
-from raylab.errors import CannotFinish
+from raylab.errors import CannotFinish, RaylabError
 from raylab.images.crop import MARGIN_FRAC
+from raylab.storage import UNFINISHED_SUFFIX, appearing_whole
 from raylab.training.checkpoint import KeptModel
 from raylab.training.evaluate import views
 
@@ -87,23 +89,38 @@ def export_torch(kept: KeptModel, file: Path, *, with_tta: bool) -> float:
     """
     model = deployed(kept, with_tta=with_tta)
     batch = torch.export.Dim("batch", min=1, max=4096)
-    with torch.no_grad():
-        try:
+    extra = {f"{name}.txt": text for name, text in facts(kept, model.tta).items()}
+    with exported(kept, file) as unfinished:
+        with torch.no_grad():
             program = torch.export.export(
                 model, (example(kept, 2),), dynamic_shapes=({0: batch},), strict=False
             )
-        except Exception as error:  # torch's tracer raises anything at all
-            reason = str(error).strip().splitlines()[0]
-            name = kept.config.model
-            raise CannotFinish(f"model {name} cannot be exported: {reason}") from error
-    extra = {f"{name}.txt": text for name, text in facts(kept, model.tta).items()}
-    torch.export.save(program, file, extra_files=extra)
-    again = torch.export.load(file).module()
-    return check(kept, model, lambda images: again(torch.from_numpy(images)).numpy(), file)
+        torch.export.save(program, unfinished, extra_files=extra)
+        again = torch.export.load(unfinished).module()
+        return check(kept, model, lambda images: again(torch.from_numpy(images)).numpy())
 
 
-def check(kept: KeptModel, model: Deployed, run: Callable[[Batch], Batch], file: Path) -> float:
-    """The largest difference on random images of several batch sizes; a wrong file is removed."""
+@contextmanager
+def exported(kept: KeptModel, file: Path) -> Iterator[Path]:
+    """Where to write and check what then stands at `file`; if that fails, what stood there stays.
+
+    Raises CannotFinish for whatever the libraries raise.
+    """
+    unfinished = file.with_name(f"{UNFINISHED_SUFFIX}-{file.name}")  # which must end as it does
+    try:
+        with appearing_whole(str(file), str(unfinished)):
+            yield unfinished
+    except RaylabError:
+        raise
+    except Exception as error:  # torch's tracer and the runtimes raise anything at all
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CannotFinish(f"model {kept.config.model} cannot be exported: {reason}") from error
+
+
+def check(kept: KeptModel, model: Deployed, run: Callable[[Batch], Batch]) -> float:
+    """The largest difference on random images of several batch sizes; CannotFinish beyond
+    TOLERANCE.
+    """
     differences = []
     for num_images in CHECKED_BATCHES:
         images = example(kept, num_images)
@@ -112,9 +129,8 @@ def check(kept: KeptModel, model: Deployed, run: Callable[[Batch], Batch], file:
         differences.append(float(np.abs(run(images.numpy()) - wanted).max()))
     worst = max(differences)
     if not worst <= TOLERANCE:
-        file.unlink()
         text = f"the exported model's probabilities differ by {worst:.2g} (at most {TOLERANCE:g})"
-        raise CannotFinish(f"{text}; {file} was removed")
+        raise CannotFinish(f"{text}; it was not written")
     return worst
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import onnxruntime
 import torch
 
-from raylab.errors import CannotFinish
 from raylab.training.checkpoint import KeptModel
-from raylab.training.export import INPUT, OUTPUT, Batch, check, deployed, example, facts
+from raylab.training.export import INPUT, OUTPUT, Batch, check, deployed, example, exported, facts
 
 OPSET = 18
 
@@ -19,9 +18,9 @@ def export_onnx(kept: KeptModel, file: Path, *, with_tta: bool) -> float:
     Raises CannotFinish where the model cannot be translated, or answers otherwise than before.
     """
     model = deployed(kept, with_tta=with_tta)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the translator tells of its own steps
-        try:
+    with exported(kept, file) as unfinished:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the translator tells of its own steps
             program = torch.onnx.export(
                 model,
                 (example(kept, 2),),
@@ -32,17 +31,13 @@ def export_onnx(kept: KeptModel, file: Path, *, with_tta: bool) -> float:
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
                 verbose=False,
             )
-        except Exception as error:  # torch's tracer raises anything at all
-            reason = str(error).strip().splitlines()[0]
-            name = kept.config.model
-            raise CannotFinish(f"model {name} cannot be exported: {reason}") from error
-    assert program is not None
-    program.model.metadata_props.update(facts(kept, model.tta))
-    program.save(str(file), external_data=False)
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        assert program is not None
+        program.model.metadata_props.update(facts(kept, model.tta))
+        program.save(str(unfinished), external_data=False)
+        session = onnxruntime.InferenceSession(str(unfinished), providers=["CPUExecutionProvider"])
 
-    def run(images: Batch) -> Batch:
-        answer: Batch = session.run([OUTPUT], {INPUT: images})[0]
-        return answer
+        def run(images: Batch) -> Batch:
+            answer: Batch = session.run([OUTPUT], {INPUT: images})[0]
+            return answer
 
-    return check(kept, model, run, file)
+        return check(kept, model, run)

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from raylab.errors import Problem, Refused
+from raylab.errors import CannotFinish, Problem, Refused
 from raylab.images.crop import Seen, look
 from raylab.images.decode import DecodeError
 from raylab.images.faces import MISSING, is_installed
@@ -22,28 +23,36 @@ from raylab.images.found import is_uri, read_content
 from raylab.images.variant import Format
 from raylab.training.checkpoint import KeptModel
 from raylab.training.evaluate import IMAGES_PER_BATCH, predict_log_probs
+from raylab.training.memory import is_out_of_memory
 from raylab.training.pixels import Pixels, as_tensor
 
+UNPREDICTED = "the images", "nothing was predicted"
+"""What was refused, and what that means."""
+UNREADABLE = (DecodeError, Refused, OSError, ValueError)
+"""What one image raises that is none: the others are still seen. ValueError: a NUL in its path."""
 MAX_TOLD = 20
 NUM_DECODE_THREADS = 8  # they wait for disks, and PIL decodes without Python's lock
 
+Name = TypeVar("Name")
+"""Of an image: its file, or its place in a list."""
+
 
 @dataclass(frozen=True)
-class Predictions:
+class Predictions(Generic[Name]):
     """What a model says of images, in the order in which they were named."""
 
-    files: tuple[str, ...]
+    images: tuple[Name, ...]
     """Those that could be read."""
     classes: tuple[str, ...]
     probs: npt.NDArray[np.float32]
     """(N, K)."""
-    unreadable: tuple[tuple[str, str], ...]
-    """(file, reason)."""
-    faceless: tuple[str, ...] = ()
-    """Those of `files` in which the model's face is missing: it saw the whole image."""
+    unreadable: tuple[tuple[Name, str], ...]
+    """(image, reason)."""
+    faceless: tuple[Name, ...] = ()
+    """Those of `images` in which the model's face is missing: it saw the whole image."""
 
     def labels(self) -> list[str]:
-        """The most probable class of each file."""
+        """The most probable class of each image."""
         return [self.classes[k] for k in self.probs.argmax(1)]
 
 
@@ -52,37 +61,63 @@ def predict_files(
     images: Sequence[str],
     device: torch.device,
     progress: Callable[[int], None] = lambda num_done: None,
-) -> Predictions:
+) -> Predictions[str]:
     """images: files, or folders whose images at any depth are meant; local or URIs.
 
-    Raises Refused where not one image can be read, or no face can be looked for.
+    Raises Refused where not one image can be read, or no face can be looked for; CannotFinish where
+    the device has no room.
+    """
+    return predict_seen(kept, seen_files(images, kept), device, progress)
+
+
+def predict_seen(
+    kept: KeptModel,
+    images: Iterator[tuple[Name, Seen | str]],
+    device: torch.device,
+    progress: Callable[[int], None] = lambda num_done: None,
+) -> Predictions[Name]:
+    """images: each with what the model sees of it, or why that is nothing; asked for a batch at a
+    time. Raises what `predict_files` does.
     """
     check_detector(kept)
-    files: list[str] = []
-    faceless: list[str] = []
-    unreadable: list[tuple[str, str]] = []
+    named: list[Name] = []
+    faceless: list[Name] = []
+    unreadable: list[tuple[Name, str]] = []
     probs = [np.empty((0, len(kept.classes)), dtype=np.float32)]
-    network = kept.network.to(device).to(memory_format=torch.channels_last)
-    found = find_images(images, unreadable)
-    with ThreadPoolExecutor(NUM_DECODE_THREADS) as threads:
-        while batch := list(islice(found, IMAGES_PER_BATCH)):
-            decoded = threads.map(lambda file: decode_file(file, kept), batch)
-            pixels = []
-            for file, seen in zip(batch, decoded, strict=True):
-                if isinstance(seen, str):
-                    unreadable.append((file, seen))
-                    continue
-                files.append(file)
-                pixels.append(seen.pixels)
-                faceless += [file] if seen.face == "none" else []
-            if pixels:
-                probs.append(predict_pixels(kept, network, np.stack(pixels), device))
-            progress(len(files) + len(unreadable))
-    if not files:
-        problems = [Problem(file, reason) for file, reason in unreadable[:MAX_TOLD]]
-        raise Refused(problems, "the images", "nothing was predicted")
+    network = network_on(device, kept)
+    while batch := list(islice(images, IMAGES_PER_BATCH)):
+        pixels = []
+        for name, seen in batch:
+            if isinstance(seen, str):
+                unreadable.append((name, seen))
+                continue
+            named.append(name)
+            pixels.append(seen.pixels)
+            faceless += [name] if seen.face == "none" else []
+        if pixels:
+            probs.append(predict_pixels(kept, network, np.stack(pixels), device))
+        progress(len(named) + len(unreadable))
+    if not named:
+        problems = [Problem(place_of(name), reason) for name, reason in unreadable[:MAX_TOLD]]
+        raise Refused(problems or [Problem("predict", "no image was given")], *UNPREDICTED)
     told = tuple(unreadable), tuple(faceless)
-    return Predictions(tuple(files), kept.classes, np.concatenate(probs), *told)
+    return Predictions(tuple(named), kept.classes, np.concatenate(probs), *told)
+
+
+def place_of(name: object) -> str:
+    """Where a user finds the image."""
+    return f"image {name}" if isinstance(name, int) else str(name)
+
+
+def network_on(device: torch.device, kept: KeptModel) -> torch.nn.Module:
+    """CannotFinish where others have filled the device."""
+    try:
+        return kept.network.to(device).to(memory_format=torch.channels_last)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        remedy = "wait for what fills it, or set CUDA_VISIBLE_DEVICES= to predict on the CPU"
+        raise CannotFinish(f"{device} has no room for the model; {remedy}") from error
 
 
 def predict_pixels(
@@ -110,29 +145,49 @@ def check_detector(kept: KeptModel) -> None:
         raise Refused([Problem("crop", MISSING)], "the request", "nothing was predicted")
 
 
+def seen_files(images: Sequence[str], kept: KeptModel) -> Iterator[tuple[str, Seen | str]]:
+    """Every file that is named, alone or by its folder, decoded a batch at a time."""
+    found = find_images(images)
+    with ThreadPoolExecutor(NUM_DECODE_THREADS) as threads:
+        while batch := list(islice(found, IMAGES_PER_BATCH)):
+            seen = threads.map(lambda at: at[1] or decode_file(at[0], kept), batch)
+            yield from zip((file for file, _ in batch), seen, strict=True)
+
+
 def decode_file(file: str, kept: KeptModel) -> Seen | str:
     """What the model sees of the file, or why that is nothing."""
     try:
         return look(read_content(file), Format.of(kept.config))
-    except DecodeError as error:
+    except UNREADABLE as error:
+        return reason_of(error)
+
+
+def reason_of(error: Exception) -> str:
+    """Of what UNREADABLE lists, in one line."""
+    if isinstance(error, Refused):  # a URI of no storage that is known here
+        return error.problems[0].text
+    if isinstance(error, DecodeError):
         return str(error)
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
-        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
-def find_images(images: Sequence[str], missing: list[tuple[str, str]]) -> Iterator[str]:
-    """Every file that is named, alone or by its folder; a folder without images goes to `missing`.
+def find_images(images: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """(file, None), or (folder, why none of its images is looked at).
 
     A URI that ends in an image's suffix is a file.
     """
     for place in images:
         if not is_folder(place):
-            yield place
+            yield place, None
             continue
-        below = images_below(place)
+        try:
+            below = images_below(place)
+        except UNREADABLE as error:
+            yield place, reason_of(error)
+            continue
+        yield from ((file, None) for file in below)
         if not below:
-            missing.append((place, "no images in it"))
-        yield from below
+            yield place, "no images in it"
 
 
 def is_folder(place: str) -> bool:
