@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from raylab.analysis import comparison
 from raylab.analysis.board import assess, show
 from raylab.analysis.ensemble import show_ensemble
+from raylab.analysis.evidence import gather
 from raylab.analysis.families import by_family, clearly_worse
 from raylab.cli import app
 from raylab.config.trial import TrialConfig
@@ -204,7 +205,7 @@ def test_the_screen_asks_for_more_where_two_seeds_tell_the_luck() -> None:
         {
             "family_mean": [0.80, 0.70],
             "family_std": [0.02, 0.02],
-            **{"num_images": 10_000.0, "num_seeds": 2, "num_trials": 2},
+            **{"num_images": 10_000.0, "num_seeds": 2, "num_folds": 1, "num_trials": 2},
         }
     )
     assert not clearly_worse(families, 0.001).any()
@@ -216,10 +217,65 @@ def test_folds_do_not_pass_for_seeds_in_the_screen() -> None:
         {
             "family_mean": [0.80, 0.65],
             "family_std": [0.06, 0.06],
-            **{"num_images": 10_000.0, "num_seeds": 3, "num_trials": 30},
+            **{"num_images": 10_000.0, "num_seeds": 3, "num_folds": 10, "num_trials": 30},
         }
     )
     assert not clearly_worse(families, 0.001).any()
+
+
+def test_the_screen_leaves_out_nobody_whose_luck_only_folds_tell() -> None:
+    families = pd.DataFrame(
+        {
+            "family_mean": [0.80, 0.74],
+            "family_std": np.nan,
+            **{"num_images": 10_000.0, "num_seeds": 1, "num_folds": 1},
+        }
+    )
+    assert clearly_worse(families, 0.001).tolist() == [False, True]
+    for folds in ([5, 5], [5, 1], [1, 5]):
+        assert not clearly_worse(families.assign(num_folds=folds), 0.001).any()
+
+
+HARD_LAST = (0.7, 0.68, 0.66, 0.4)
+
+
+def in_folds(place: Path, lacking: Collection[tuple[float, int, int]], seeds: int = 1) -> str:
+    """Equal configs of lr 0.1, 0.2, 0.3 on folds of which the last one is hard for all; `lacking`:
+    (lr, seed, fold) of the trials that never ran.
+    """
+    results, rng = ResultsDirectory(place), np.random.default_rng(0)
+    for lr in (0.1, 0.2, 0.3):
+        for seed in range(seeds):
+            for fold, share in enumerate(HARD_LAST):
+                accuracy = float((rng.random(400) < share).mean())
+                epoch = {"epoch": 1, "val_accuracy": accuracy, "val_loss": 1 - accuracy}
+                split = {"folds": len(HARD_LAST), "fold": fold}
+                fields = TrialConfig(lr=lr, seed=seed, split=split)
+                if (lr, seed, fold) not in lacking:
+                    results.add(
+                        record_from(fields, "d", f"f{fold}", [epoch], "complete", num_val=400)
+                    )
+    results.flush()
+    results.write_grid({"name": place.name})
+    return results.location
+
+
+def test_a_family_that_lacks_the_hard_fold_ranks_last_and_it_is_said(tmp_path: Path) -> None:
+    place = in_folds(tmp_path / "r", {(0.2, 0, 3)})
+    families = by_family(read([place]))
+    assert families["lr"].iloc[-1] == 0.2
+    assert families["family_mean"].idxmax() == 2
+    assert by_family(read([place]), "val_loss")["lr"].iloc[-1] == 0.2
+    assert "1 of 3 lack a fold" in show([place])
+    assert gather(ResultsDirectory(place)).best_family["lr"].iloc[0] != 0.2
+
+
+def test_a_seed_that_lacks_the_hard_fold_moves_neither_mean_nor_spread(tmp_path: Path) -> None:
+    whole = by_family(read([in_folds(tmp_path / "a", (), 3)])).set_index("lr")
+    found = by_family(read([in_folds(tmp_path / "b", {(0.2, 2, 3)}, 3)])).set_index("lr")
+    assert found["family_mean"][0.2] == pytest.approx(whole["family_mean"][0.2], abs=0.02)
+    assert found["family_std"][0.2] < 0.04
+    assert found["family_mean"][0.1] == whole["family_mean"][0.1]
 
 
 def test_folds_are_one_family_over_all_images(tmp_path: Path) -> None:

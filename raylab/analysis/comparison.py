@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from raylab.analysis.families import clearly_worse, measured
+from raylab.analysis.families import clearly_worse, measured, num_lacking
 from raylab.analysis.joint import FamilyScore, JointScores, joint, score
 from raylab.analysis.predictions import UNREADABLE, TrialPredictions, load_trial
 from raylab.analysis.ties import LEVEL, tied_with_best
@@ -195,6 +195,12 @@ def _remarks(marked: pd.DataFrame, ranked: pd.DataFrame, early: "pd.Series[bool]
         remarks.append(
             "the best's mean is of the seeds that were not stopped early, picked by their "
             "accuracy: it is too high"
+        )
+    num_partial = int((num_lacking(ranked) > 0).sum())
+    if num_partial:
+        remarks.append(
+            f"{num_partial:,} of {len(ranked):,} lack a fold: what is left may be the easy ones, "
+            "so that they rank after the others"
         )
     others = ranked.index[~early]
     num_other = int((marked.loc[others, "tied"] == NOT_COMPARED).sum())

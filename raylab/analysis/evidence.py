@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from raylab.analysis.axes import Axis, drawn_fields, find_axes
+from raylab.analysis.families import num_lacking
 from raylab.analysis.generations import in_generations, is_population
 from raylab.analysis.leaks import Leak, find_leak
 from raylab.analysis.measures import MEASURES, ImageScores, image_scores, sign_of
@@ -127,7 +128,12 @@ class Evidence:
         where that measures no validation images.
         """
         metric = self.metric if self.metric in MEASURES else "val_accuracy"
-        means = sign_of(metric) * self.complete.groupby("family_id")[metric].mean()
+        families = self.complete.groupby("family_id")
+        means = sign_of(metric) * families[metric].mean()
+        if "split.folds" in self.complete:
+            folds = families.agg({"split.folds": "first", "split.fold": "nunique"})
+            lacking = num_lacking(folds.rename(columns={"split.fold": "num_folds"}))
+            means = means[lacking == lacking.min()]  # what others have may be the easy folds
         return self.complete[self.complete["family_id"] == means.idxmax()]
 
     @cached_property

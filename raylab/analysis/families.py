@@ -26,7 +26,8 @@ FAMILY_FIELDS = tuple(name for name in CONFIG_COLUMNS if name not in WITHIN_FAMI
 
 
 def by_family(frame: pd.DataFrame, metric: str = "val_accuracy") -> pd.DataFrame:
-    """One row per family, best first by the mean of the metric; families without it end it.
+    """One row per family, best first by the mean of the metric; after all others those that lack
+    folds, whose rest may be the easy ones, and families without the metric end it.
 
     A family is measured by its complete trials, or by its pruned ones where none is complete; a
     trial that stands in several sweeps counts once. Columns: rank, family_id, sweep, the config
@@ -61,8 +62,20 @@ def by_family(frame: pd.DataFrame, metric: str = "val_accuracy") -> pd.DataFrame
     ordered = families.reset_index().sort_values(
         [by, "family_id"], ascending=[metric_mode(metric) == "min", True], na_position="last"
     )
+    lacking = num_lacking(ordered).where(ordered["num_trials"] > 0, np.inf)
+    if lacking.any():
+        ordered = ordered.loc[lacking.sort_values(kind="stable").index]
     ordered.insert(0, "rank", range(1, len(ordered) + 1))
     return ordered.reset_index(drop=True)
+
+
+def num_lacking(families: pd.DataFrame) -> "pd.Series[float]":
+    """Per family the folds of which no trial is measured, from its split.folds and num_folds."""
+    if "split.folds" not in families:
+        return pd.Series(0.0, index=families.index)
+    wanted = families["split.folds"].astype(float).fillna(1.0).clip(lower=1.0)
+    lacking: pd.Series[float] = (wanted - families["num_folds"].clip(lower=1)).clip(lower=0.0)
+    return lacking
 
 
 def measured(trials: pd.DataFrame) -> pd.DataFrame:
@@ -102,7 +115,8 @@ def clearly_worse(families: pd.DataFrame, level: float) -> "pd.Series[bool]":
     """Families so far below the first that no paired test is needed; none where it is unsure.
 
     Unpaired and Bonferroni-corrected for all pairs: wider than any paired test, since families
-    tend to be right on the same images. The seeds' variance is pooled as in `joint`.
+    tend to be right on the same images. The seeds' variance is pooled as in `joint`. What only
+    folds tell of the luck of training is not known here: with one seed in each none is hopeless.
     """
     mean, images, std = (families[name] for name in ("family_mean", "num_images", "family_std"))
     seeds = families["num_seeds"].clip(lower=1)
@@ -117,17 +131,24 @@ def clearly_worse(families: pd.DataFrame, level: float) -> "pd.Series[bool]":
     distance = (mean.iloc[0] - mean) / np.sqrt(together)
     df = satterthwaite(together, doubt[0] + doubt)
     hopeless: pd.Series[bool] = distance > -student_quantile(df, level / max(len(mean), 2) ** 2)
-    return hopeless
+    of_folds = (families["num_folds"] > 1) & (families["num_seeds"] == 1)
+    return hopeless & ~(of_folds | of_folds.iloc[0])
 
 
 def _accuracies(kept: pd.DataFrame) -> dict[str, "pd.Series[float]"]:
-    """Means weighted by images, so that folds of unequal size make the out-of-fold accuracy."""
+    """Means weighted by images, so that folds of unequal size make the out-of-fold accuracy; of
+    seeds that all have the same number of folds, since the others may have the easy ones.
+    """
     images = kept["num_val"].astype(float)
     right = (kept["val_accuracy"].astype(float) * images.fillna(1.0)).groupby(
         [kept["family_id"], kept["seed"]]
     )
     of_images = images.fillna(1.0).groupby([kept["family_id"], kept["seed"]])
-    seeds = (right.sum() / of_images.sum()).groupby(level=0)
+    per_seed = right.sum() / of_images.sum()
+    if "split.fold" in kept and (kept["split.fold"] > 0).any():
+        num_folds = right.size()
+        per_seed = per_seed[num_folds == num_folds.groupby(level=0).transform("max")]
+    seeds = per_seed.groupby(level=0)
     return {
         "num_images": images.groupby([kept["family_id"], kept["seed"]])
         .sum()
