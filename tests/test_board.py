@@ -122,6 +122,35 @@ def test_an_ensemble_takes_trials_of_the_best_ones_data_only(tmp_path: Path) -> 
     assert json.loads(show_ensemble([clean], 2, "json"))["num_candidates"] == 2
 
 
+def test_over_folds_an_ensemble_is_of_configs_on_all_images_not_of_the_easiest_fold(
+    tmp_path: Path,
+) -> None:
+    place = write(tmp_path / "cv", [0.7, 0.68, 0.66], 1, folds=4)
+    answer = json.loads(show_ensemble([place], 3, "json"))
+    assert (answer["num_candidates"], answer["num_images"], answer["num_folds"]) == (3, N, 4)
+    text = show_ensemble([place], 3)
+    assert "the 4 of its config and seed" in text
+    means = by_family(read([place]))["family_mean"]
+    assert f"{means.max():.4f}" in text.splitlines()[2]
+
+
+def test_an_ensemble_of_some_folds_says_so_and_one_that_lacks_a_fold_is_not_in_it(
+    tmp_path: Path,
+) -> None:
+    place = write(tmp_path / "cv", [0.7, 0.68, 0.66], 1, folds=4)
+    results = ResultsDirectory(place)
+    best, *_ = last = [r for r in results.records() if r.config["split.fold"] == 3]
+    results.add(replace(best, status="failed"))
+    results.flush()
+    found = json.loads(show_ensemble([place], 3, "json"))
+    assert (found["num_candidates"], found["num_images"]) == (2, N)
+    assert "folds only" not in show_ensemble([place], 3)
+    for record in last:
+        results.add(replace(record, status="failed"))
+    results.flush()
+    assert "on 3 of 4 folds only" in show_ensemble([place], 3)
+
+
 def test_what_was_stopped_early_is_not_compared_and_it_is_said(tmp_path: Path) -> None:
     place = write(tmp_path / "aug", [0.65, 0.64, 0.63], 2)
     results = ResultsDirectory(place)
