@@ -22,7 +22,7 @@ from raylab.config.trial import TrialConfig
 from raylab.errors import Refused
 from raylab.results.directory import ResultsDirectory
 from raylab.results.leaderboard import ranked, read, sweep_folders
-from raylab.results.record import record_from
+from raylab.results.record import Record, record_from
 
 N = 1_000
 
@@ -123,6 +123,35 @@ def test_an_ensemble_takes_trials_of_the_best_ones_data_only(tmp_path: Path) -> 
     assert json.loads(show_ensemble([clean], 2, "json"))["num_candidates"] == 2
 
 
+def test_over_folds_an_ensemble_is_of_configs_on_all_images_not_of_the_easiest_fold(
+    tmp_path: Path,
+) -> None:
+    place = write(tmp_path / "cv", [0.7, 0.68, 0.66], 1, folds=4)
+    answer = json.loads(show_ensemble([place], 3, "json"))
+    assert (answer["num_candidates"], answer["num_images"], answer["num_folds"]) == (3, N, 4)
+    text = show_ensemble([place], 3)
+    assert "the 4 of its config and seed" in text
+    means = by_family(read([place]))["family_mean"]
+    assert f"{means.max():.4f}" in text.splitlines()[2]
+
+
+def test_an_ensemble_of_some_folds_says_so_and_one_that_lacks_a_fold_is_not_in_it(
+    tmp_path: Path,
+) -> None:
+    place = write(tmp_path / "cv", [0.7, 0.68, 0.66], 1, folds=4)
+    results = ResultsDirectory(place)
+    best, *_ = last = [r for r in results.records() if r.config["split.fold"] == 3]
+    results.add(replace(best, status="failed"))
+    results.flush()
+    found = json.loads(show_ensemble([place], 3, "json"))
+    assert (found["num_candidates"], found["num_images"]) == (2, N)
+    assert "folds only" not in show_ensemble([place], 3)
+    for record in last:
+        results.add(replace(record, status="failed"))
+    results.flush()
+    assert "on 3 of 4 folds only" in show_ensemble([place], 3)
+
+
 def test_what_was_stopped_early_is_not_compared_and_it_is_said(tmp_path: Path) -> None:
     place = write(tmp_path / "aug", [0.65, 0.64, 0.63], 2)
     results = ResultsDirectory(place)
@@ -178,18 +207,40 @@ def test_a_seed_far_off_is_named_and_leaves_the_winner_alone(
     place = write(tmp_path / "aug", [0.75, 0.74, 0.7, 0.65], num_seeds)
     results = ResultsDirectory(place)
     (worst,) = (r for r in results.records() if (r.config["lr"], r.config["seed"]) == (0.004, 0))
-    epoch = {"epoch": 1, "val_accuracy": 0.14, "val_loss": 1.0}
-    results.add(replace(worst, val_accuracy=0.14, epochs=[epoch]))
-    results.flush()
-    right = np.arange(N) < 0.14 * N
-    ids = [f"split{i:05d}" for i in range(N)]
-    probs = np.stack([right, ~right], axis=1).astype(float)
-    results.write_predictions(worst.trial_id, ids, ["right"] * N, probs, ["right", "wrong"])
+    reach(results, [worst], 0.14)
     found = marks(place)
     best = found.loc[found["family_mean"].idxmax()]
     assert best["corrected"] == pytest.approx(best["family_mean"], abs=0.02)
     assert best["family_high"] - best["family_low"] < 0.08
     assert f"which is judged apart: {worst.trial_id} (0.1400)" in show([place])
+
+
+def reach(results: ResultsDirectory, records: Sequence[Record], accuracy: float) -> None:
+    """Those trials were right on that share of their images."""
+    for record in records:
+        ids = results.predictions(record.trial_id)["image_id"].to_pylist()
+        right = np.arange(len(ids)) < accuracy * len(ids)
+        epoch = {"epoch": 1, "val_accuracy": accuracy, "val_loss": 1.0}
+        results.add(replace(record, val_accuracy=accuracy, epochs=[epoch]))
+        probs = np.stack([right, ~right], axis=1).astype(float)
+        labels = ["right"] * len(ids)
+        results.write_predictions(record.trial_id, ids, labels, probs, ["right", "wrong"])
+    results.flush()
+
+
+def test_a_trial_far_off_on_its_fold_is_named_and_not_that_of_the_fold_hard_for_all(
+    tmp_path: Path,
+) -> None:
+    place = write(tmp_path / "cv", [0.7, 0.7, 0.7, 0.7], 1, folds=4)
+    results = ResultsDirectory(place)
+    reach(results, [r for r in results.records() if r.config["split.fold"] == 3], 0.2)
+    (worst,) = (
+        r for r in results.records() if (r.config["lr"], r.config["split.fold"]) == (0.004, 0)
+    )
+    reach(results, [worst], 0.3)
+    said = [line for line in show([place]).splitlines() if "apart" in line]
+    text = "far off what other configs reach on its fold; its config is judged apart"
+    assert said == [f"{text}: {worst.trial_id} (0.3000)"]
 
 
 def test_every_board_says_that_the_best_epochs_luck_is_in_it(tmp_path: Path) -> None:

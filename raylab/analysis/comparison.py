@@ -1,6 +1,6 @@
 """From families and their stored predictions to intervals, marks of ties and the winner's score."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -113,24 +113,35 @@ def _mark(
         OF_BEST_EPOCH,
         f"tied yes: may be the best, by paired tests on the same {scores.num_images:,} images "
         f"(family-wise error {LEVEL:.0%})",
-        *_strays(trials, np.array(scores.family_ids)[scores.apart]),
+        *_strays(trials, scores),
     ]
 
 
-def _strays(trials: pd.DataFrame, family_ids: Collection[str]) -> list[str]:
-    """A line on the trials that set families out of line: of each the farthest from the mean of its
-    seeds on one fold, of two the worse one.
+def _strays(trials: pd.DataFrame, scores: JointScores) -> list[str]:
+    """Lines on the trials that set families out of line: of each the farthest from the mean of its
+    seeds on one fold or, without a second seed, from the median course of all over the folds.
     """
-    kept = measured(trials[trials["family_id"].isin(family_ids)]).drop_duplicates("trial_id")
-    alike = [name for name in ("family_id", FOLD) if name in kept]
-    means = kept.groupby(alike, dropna=False)["val_accuracy"].transform("mean")
-    distance = (kept["val_accuracy"] - means).abs().round(9)
-    order = kept.assign(distance=distance).sort_values(["distance", "val_accuracy"])
-    far = order[order["distance"] == order.groupby("family_id")["distance"].transform("max")]
-    far = far.drop_duplicates("family_id").sort_values("trial_id")
-    told = [f"{row.trial_id} ({row.val_accuracy:.4f})" for row in far.itertuples()]
-    text = "far off the other seeds of its config, which is judged apart"
-    return [f"{text}: {', '.join(told)}"] if told else []
+    kept = measured(trials[trials["family_id"].isin(scores.family_ids)]).drop_duplicates("trial_id")
+    accuracy, family = kept["val_accuracy"], kept["family_id"]
+    fold = kept[FOLD].fillna(0) if FOLD in kept else pd.Series(0, kept.index)
+    seeds = accuracy.groupby([family, fold])
+    has_seeds = seeds.transform("size").groupby(family).transform("max") > 1
+    course = accuracy - accuracy.groupby(family).transform("mean")
+    of_fold = course - course.groupby(fold).transform("median")
+    off = (accuracy - seeds.transform("mean")).where(has_seeds, of_fold).round(9)
+    ordered = kept.assign(has_seeds=has_seeds, off=off, near=-off.abs())
+    ordered = ordered.sort_values(["near", "off"])  # of two as far off, the worse one
+    apart = ordered["family_id"].isin(np.array(scores.family_ids)[scores.apart])
+    far = ordered[apart].drop_duplicates("family_id").sort_values("trial_id")
+    return [
+        *_far_off("the other seeds of its config, which", far[far["has_seeds"]]),
+        *_far_off("what other configs reach on its fold; its config", far[~far["has_seeds"]]),
+    ]
+
+
+def _far_off(text: str, trials: pd.DataFrame) -> list[str]:
+    told = [f"{row.trial_id} ({row.val_accuracy:.4f})" for row in trials.itertuples()]
+    return [f"far off {text} is judged apart: {', '.join(told)}"] if told else []
 
 
 def _set_intervals(marked: pd.DataFrame, scores: Iterable[FamilyScore]) -> JointScores | None:

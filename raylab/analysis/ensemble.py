@@ -1,11 +1,12 @@
 """From stored validation predictions to an ensemble and what it honestly gains; trains nothing.
 
-M = trials, N = validation images, K = classes.
+M = models, N = validation images, K = classes. A model is a trial or, over folds, a config's trials
+of one seed: of each image what the trial says that did not train on it.
 """
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -14,8 +15,9 @@ import pandas as pd
 from scipy.stats import norm
 
 from raylab.analysis.finding import plain, signed, span
-from raylab.analysis.predictions import TrialPredictions, load_trial
+from raylab.analysis.predictions import UNREADABLE, TrialPredictions, combine, load_trial
 from raylab.errors import Problem, Refused
+from raylab.results.directory import ResultsDirectory
 from raylab.results.greedy import greedy_weights
 from raylab.results.leaderboard import differing_columns, ranked, read, sweep_folders
 from raylab.results.table import Format, render_cells, value_text
@@ -24,7 +26,8 @@ NUM_FOLDS = 5
 NUM_REPEATS = 10
 """Cuts into folds: which trial is the best of near-equals hangs on the cut."""
 MAX_CANDIDATES = 50
-"""Trials that are looked at, the best first: more would only add ways to be lucky."""
+"""Models that are looked at, the best first: more would only add ways to be lucky."""
+MODEL = ["family_id", "seed"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Ensemble:
     """
 
     trial_ids: tuple[str, ...]
-    """The heaviest first; chosen on all images, as one would use it."""
+    """The heaviest first; chosen on all images, as one would use it. Over folds each first one."""
     weights: tuple[float, ...]
     """Add up to 1."""
     num_candidates: int
@@ -146,34 +149,65 @@ def show_ensemble(
     frame = ranked(read(locations))
     complete = frame[(frame["status"] == "complete") & frame["val_accuracy"].notna()]
     complete = complete[complete["data_fingerprint"].isin(complete["data_fingerprint"].head(1))]
+    models = _models(complete.drop_duplicates("trial_id"))
     folders = sweep_folders(locations)
-    trials: dict[str, TrialPredictions] = {}
-    for row in complete.drop_duplicates("trial_id").head(MAX_CANDIDATES).itertuples():
+    found: dict[str, TrialPredictions] = {}
+    for _, trials in models.groupby(MODEL, sort=False):
         try:
-            trial = load_trial(folders[str(row.sweep)], str(row.trial_id))
-        except FileNotFoundError:
+            model = _load(trials, folders)
+        except UNREADABLE:
             continue
-        first = next(iter(trials.values()), trial)
-        if np.array_equal(trial.image_ids, first.image_ids) and trial.classes == first.classes:
-            trials[trial.trial_id] = trial
-    if len(trials) < 2:
-        text = f"{len(trials)} trials have predictions of the best one's images; 2 are needed"
+        first = next(iter(found.values()), model)
+        if np.array_equal(model.image_ids, first.image_ids) and model.classes == first.classes:
+            found[model.trial_id] = model
+    if len(found) < 2:
+        text = f"{len(found)} trials have predictions of the best one's images; 2 are needed"
         raise Refused([Problem(", ".join(locations), text)], "the results", "nothing was shown")
-    found = best_ensemble(list(trials.values()), max_models)
+    best = best_ensemble(list(found.values()), max_models)
+    members = models.set_index("trial_id").loc[list(best.trial_ids)]
+    num_folds = int(members["num_folds"].iloc[0])
     if format == "json":
-        answer = plain(asdict(found) | {"gain": found.gain})
+        answer = plain(asdict(best) | {"gain": best.gain, "num_folds": num_folds})
         return json.dumps(answer, ensure_ascii=False, indent=2)
-    return render_cells(_cells(found, complete), format, _notes(found), width)
+    notes = [*_notes(best), *_notes_on_folds(num_folds, int(members["num_lacking"].iloc[0]))]
+    return render_cells(_cells(best, members), format, notes, width)
 
 
-def _cells(found: Ensemble, complete: pd.DataFrame) -> pd.DataFrame:
+def _models(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials of the models that are looked at, one model behind the other, each in the order of
+    its folds: those that lack the fewest folds first, since a fold may be an easy one, then the
+    best. `val_accuracy` is the model's, of the images of all its folds.
+    """
+    keys = [trials[name] for name in MODEL]
+    num_val = trials["num_val"].astype(float).fillna(1.0)
+    right = (trials["val_accuracy"] * num_val).groupby(keys).transform("sum")
+    num_folds = num_val.groupby(keys).transform("size")
+    models = trials.assign(
+        val_accuracy=right / num_val.groupby(keys).transform("sum"),
+        num_folds=num_folds,
+        num_lacking=(trials["split.folds"] - num_folds).clip(lower=0),
+    )
+    by = ["num_lacking", "val_accuracy", *MODEL, "split.fold"]
+    models = models.sort_values(by, ascending=[name != "val_accuracy" for name in by])
+    return models[models.groupby(MODEL, sort=False).ngroup() < MAX_CANDIDATES]
+
+
+def _load(trials: pd.DataFrame, folders: Mapping[str, ResultsDirectory]) -> TrialPredictions:
+    """A model's predictions, as one trial's: the first of its folds; raises one of UNREADABLE."""
+    folds = [load_trial(folders[str(row.sweep)], str(row.trial_id)) for row in trials.itertuples()]
+    whole = combine(str(trials["family_id"].iloc[0]), folds)
+    return TrialPredictions(
+        folds[0].trial_id, whole.image_ids, whole.labels, whole.classes, whole.probs
+    )
+
+
+def _cells(found: Ensemble, members: pd.DataFrame) -> pd.DataFrame:
     """Per member its weight, its config, and what it reached alone."""
-    rows = complete.drop_duplicates("trial_id").set_index("trial_id").loc[list(found.trial_ids)]
     columns: dict[str, list[str]] = {"weight": [f"{weight:.2f}" for weight in found.weights]}
     columns["trial_id"] = list(found.trial_ids)
-    for name in differing_columns(rows):
-        columns[name] = [value_text(value) for value in rows[name]]
-    columns["val_accuracy"] = [f"{value:.4f}" for value in rows["val_accuracy"]]
+    for name in differing_columns(members):
+        columns[name] = [value_text(value) for value in members[name]]
+    columns["val_accuracy"] = [f"{value:.4f}" for value in members["val_accuracy"]]
     return pd.DataFrame(columns, dtype="object")
 
 
@@ -184,3 +218,18 @@ def _notes(found: Ensemble) -> list[str]:
         f"both chosen out of {found.num_candidates} trials on four fifths of the images and scored "
         "on the fifth that was left, over ten cuts; the weights above are from all images",
     ]
+
+
+def _notes_on_folds(num_folds: int, num_lacking: int) -> list[str]:
+    notes = []
+    if num_folds > 1:
+        notes.append(
+            f"over folds a trial stands here for the {num_folds} of its config and seed, each "
+            "heard on the images of its own fold; trial_id is the first one's"
+        )
+    if num_lacking:
+        notes.append(
+            f"on {num_folds} of {num_folds + num_lacking} folds only, of which no config has all: "
+            "the others may be harder"
+        )
+    return notes
