@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,7 @@ from raylab.report.blocks import Chart
 from raylab.report.calibration import NUM_BINS, reliability
 from raylab.report.classes import confusion, recall, shares
 from raylab.report.cost import busy_seconds, timed
+from raylab.report.failures import causes
 from raylab.report.figures import json_of, label
 from raylab.report.images import images
 from raylab.report.ladder import ladder, rungs
@@ -517,6 +519,26 @@ def test_images_count_once_however_many_seeds_or_folds_validated_them():
     assert recall(folds).low[0] > recall(seeds).low[0]
     assert reliability(seeds).num_images.sum() == 20
     assert reliability(folds).num_images.sum() == 40
+
+
+def test_a_copy_without_its_epochs_is_diagnosed_and_reported(tmp_path):
+    results = usual(tmp_path)
+    results.flush()
+    shutil.rmtree(tmp_path / "records", ignore_errors=True)
+    (tmp_path / "epochs.parquet").unlink(missing_ok=True)
+    text = report([results.location], "markdown")
+    assert "its curve cannot be told" in text
+
+
+def test_failures_that_differ_in_their_numbers_alone_are_of_one_cause(tmp_path):
+    results = results_of(tmp_path)
+    for place in range(3):
+        error = f"CUDA out of memory. Tried to allocate {place + 2}.00 MiB"
+        add(results, 0.0, status="failed", error=error, lr=1e-3 * (place + 1))
+    add(results, 0.0, status="failed", error="boom", lr=1e-4)
+    found = causes(read_parts([results.location])[0])
+    assert found["num"].tolist() == [3, 1]
+    assert found["cause"][0].startswith("CUDA out of memory. Tried to allocate ")
 
 
 def test_a_failed_trial_makes_no_config_look_slow(tmp_path):

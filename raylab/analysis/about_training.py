@@ -36,7 +36,8 @@ def fit_findings(evidence: Evidence, ceiling: float = 1.0) -> list[Finding]:
         return [_untold_fit(float(train), float(val))]
     gap = float(train - val)
     curve = _mean_curve(evidence)
-    loss_rise = float(curve["val_loss"].iloc[-1] / curve["val_loss"].min())
+    losses = curve["val_loss"]  # none in a copy of the results that came without their epochs
+    loss_rise = float(losses.iloc[-1] / losses.min()) if len(losses) else None
     severity: Severity = "warning" if gap > WIDE_GAP else "note"
     has_learned = train > LOW_TRAIN * ceiling
     if gap > WIDE_GAP and has_learned:
@@ -53,7 +54,7 @@ def fit_findings(evidence: Evidence, ceiling: float = 1.0) -> list[Finding]:
         f"The best config is right on {points(train)} % of its training images and on "
         f"{points(val)} % of the validation images, a gap of {points(gap)} points: {verdict}."
     )
-    if loss_rise > LATE_LOSS_RISE:
+    if loss_rise is not None and loss_rise > LATE_LOSS_RISE:
         sentence += (
             f" Its val_loss ends {points(loss_rise - 1, 0)} % above its lowest: it grows ever "
             "surer of its mistakes."
@@ -89,6 +90,9 @@ def curve_findings(evidence: Evidence) -> list[Finding]:
     curve = _mean_curve(evidence)
     accuracies = curve["val_accuracy"].to_numpy(dtype=np.float64)
     num = len(accuracies)
+    if num == 0:
+        text = "The epochs of the best config are not kept here: its curve cannot be told."
+        return [Finding("curve", text, {"num_epochs": num}, "note", "low")]
     if num < MIN_EPOCHS:
         text = f"{num} epochs are too few to say what more would bring ({MIN_EPOCHS} are needed)."
         return [Finding("curve", text, {"num_epochs": num}, "note", "low")]

@@ -5,6 +5,7 @@ import pandas as pd
 from raylab.report.blocks import Column, Section, Table
 from raylab.report.material import Part
 from raylab.report.wording import count
+from raylab.results.record import without_numbers
 from raylab.storage import without_secrets
 
 MAX_CAUSES = 50
@@ -12,17 +13,25 @@ MAX_CHARS = 400
 
 
 def causes(part: Part) -> pd.DataFrame:
-    """One row per cause, the most frequent first: error_kind, cause, num, trial_id, sweep."""
+    """One row per cause, the most frequent first: error_kind, cause (its first trial's words, alike
+    but for their numbers), num, trial_id, sweep.
+    """
     failed = part.trials[part.trials["status"] == "failed"]
     told = failed["error"].fillna("no cause was recorded").astype(str).map(without_secrets)
     first = told.str.split("\n").str[0].str.split(" (log: ", regex=False).str[0]
-    grouped = failed.assign(error_kind=failed["error_kind"].fillna("unknown"), cause=first)
-    found = grouped.groupby(["error_kind", "cause"], sort=False).agg(
-        num=("trial_id", "size"),
-        trial_id=("trial_id", "first"),
-        sweep=("sweep", "first"),
+    kinds = failed["error_kind"].fillna("unknown")
+    found = (
+        failed.assign(error_kind=kinds, cause=first)
+        .groupby([kinds, first.map(without_numbers)], sort=False)
+        .agg(
+            error_kind=("error_kind", "first"),
+            cause=("cause", "first"),
+            num=("trial_id", "size"),
+            trial_id=("trial_id", "first"),
+            sweep=("sweep", "first"),
+        )
     )
-    return found.reset_index().sort_values("num", ascending=False, kind="stable")
+    return found.sort_values("num", ascending=False, kind="stable", ignore_index=True)
 
 
 def failures(part: Part) -> Section:

@@ -91,8 +91,7 @@ class Record:
         """Kind and text of the error, the text without its numbers: alike for failures of one
         cause (a loss that became nan in epoch 2 or 3).
         """
-        text = re.sub(r"[\d.]+(e[-+]?\d+)?", "#", self.error or "")
-        return self.error_kind or "unknown", text
+        return self.error_kind or "unknown", without_numbers(self.error or "")
 
     def outcome(self, metric: str) -> float | None:
         """The value that ranks it; None for a failed trial."""
@@ -133,6 +132,11 @@ class Record:
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a trial's record: {error}") from error
+
+
+def without_numbers(text: str) -> str:
+    """Errors of one cause differ in their numbers alone."""
+    return re.sub(r"[\d.]+(e[-+]?\d+)?", "#", text)
 
 
 def record_from(
