@@ -198,6 +198,8 @@ def test_no_more_files_are_read_than_the_best_families_have(
     assert found["tied"].iloc[5] == "no"
     assert "picked out of 6 (3 could be paired, so rather too high): 0." in show([place])
     assert "tied blank: 2 more were not read; only the best are compared" in show([place])
+    compared = assess(ranked(read([place])), sweep_folders([place]))
+    assert (compared.num_rivals, compared.is_cut) == (6, True)
 
 
 @pytest.mark.parametrize("num_seeds", [2, 3])
@@ -402,3 +404,16 @@ def test_command_takes_families_or_trials(tmp_path: Path) -> None:
     }
     assert "mean accuracy" in said["--families"]
     assert len(said["--trials"].splitlines()) == 2 + 4
+
+
+def test_a_seed_half_way_through_its_folds_opens_no_screen(tmp_path: Path) -> None:
+    half = {(lr, 1, fold) for lr in (0.1, 0.2, 0.3) for fold in (2, 3)}
+    families = by_family(read([in_folds(tmp_path / "r", half, 2)]))
+    assert families["num_seeds"].tolist() == [1, 1, 1]
+    apart = families.assign(family_mean=[0.8, 0.6, 0.6], num_images=10_000.0)
+    assert not clearly_worse(apart, 0.001).any()
+
+
+def test_folds_that_no_family_ran_are_not_told_to_be_lacking(tmp_path: Path) -> None:
+    alone = {(lr, 0, fold) for lr in (0.1, 0.2, 0.3) for fold in (1, 2, 3)}
+    assert "lack a fold" not in show([in_folds(tmp_path / "r", alone)])

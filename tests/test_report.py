@@ -24,7 +24,7 @@ from raylab.analysis import comparison
 from raylab.analysis.predictions import TrialPredictions
 from raylab.cli import app
 from raylab.errors import Refused
-from raylab.report.answer import answer
+from raylab.report.answer import _beside_best, answer
 from raylab.report.axes import axes
 from raylab.report.blocks import Chart
 from raylab.report.calibration import NUM_BINS, reliability
@@ -133,8 +133,16 @@ def test_a_config_that_beats_all_others_is_said_to_be_better(tmp_path):
     assert found.really == "Yes, for these runs"
     assert "picked out of" in found.why
     assert "the luck of its best epoch, which the same images picked, is still in" in found.why
-    assert "(the epochs around it: 8" in found.why
+    assert "epochs around it" not in found.why  # it is the last one: those before it learned less
     assert "luck of the seed" in found.why
+
+
+def test_the_epochs_on_both_sides_of_the_best_one_tell_its_luck():
+    winner = pd.DataFrame({"trial_id": ["a", "b"], "best_epoch": [2, 3]})
+    epochs = pd.DataFrame({"trial_id": list("aaabbb"), "epoch": [1, 2, 3] * 2})
+    epochs["val_accuracy"] = [0.6, 0.8, 0.7, 0.1, 0.2, 0.9]  # b would still climb
+    part = SimpleNamespace(winner_trials=winner, epochs=epochs)
+    assert _beside_best(part) == " (the epochs around it: 65.0 %)"
 
 
 def test_with_several_seeds_it_is_said_without_reserve(tmp_path):

@@ -49,7 +49,7 @@ def test_an_accuracy_over_folds_is_that_of_the_leaderboard(tmp_path: Path) -> No
     for record in records:
         results.add(record)
     (family,) = ranked_families(records, "val_accuracy")
-    assert family.mean == pytest.approx(0.7)  # of 0.6 over two folds, and of 0.8
+    assert family.mean == pytest.approx(0.6)  # seed 1 lacks the fold of the harder images
     board = by_family(read([results.location]))
     assert board["family_mean"].tolist() == pytest.approx([family.mean])
 

@@ -101,7 +101,7 @@ def retrain_and_score(
     check_not_scored(results, options)
     source = scan(sweep.data)
     families = candidates(results, source, sweep.metric, options)
-    if lacking := sum(family.num_lacking > 0 for family in families):
+    if lacking := sum(family.num_lacking > families[0].num_lacking for family in families):
         view.note(f"{lacking} of {len(families)} families lack a fold; they rank after the others")
     images = images_of(results, source, UNREAD)
     chosen = choose(families, results, options)

@@ -35,8 +35,7 @@ def fit_findings(evidence: Evidence, ceiling: float = 1.0) -> list[Finding]:
     if _is_mixed(best.iloc[0]):
         return [_untold_fit(float(train), float(val))]
     gap = float(train - val)
-    curve = _mean_curve(evidence)
-    losses = curve["val_loss"]  # none in a copy of the results that came without their epochs
+    losses = _mean_curve(evidence)["val_loss"]  # none in a copy that came without its epochs
     loss_rise = float(losses.iloc[-1] / losses.min()) if len(losses) else None
     severity: Severity = "warning" if gap > WIDE_GAP else "note"
     has_learned = train > LOW_TRAIN * ceiling

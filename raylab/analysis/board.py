@@ -95,6 +95,8 @@ def assess(
         together,
         tuple(note for part in parts for note in part.notes),
         frozenset().union(*(part.unread for part in parts)),
+        parts[0].num_rivals,
+        parts[0].is_cut,
     )
 
 

@@ -41,6 +41,10 @@ class Comparison:
     """Lines for below the table."""
     unread: frozenset[str] = frozenset()
     """family_ids that are neither shown to be worse nor read, being too many."""
+    num_rivals: int = 0
+    """The families that the correction takes the best to have been picked from."""
+    is_cut: bool = False
+    """Whether only the best of them were paired, so that `corrected` is rather too high."""
 
 
 def compare(
@@ -66,8 +70,9 @@ def compare(
     wanted = _best(rivals[~hopeless])
     read = _scores(wanted, trials, folders)
     unread = frozenset(rivals["family_id"][~hopeless]) - set(wanted["family_id"])
+    is_cut = len(read) < len(rivals) - int(hopeless.sum())
     if rivals["family_id"].iloc[0] in read:
-        notes = _mark(marked, rivals, read, len(rivals) - int(hopeless.sum()), trials)
+        notes = _mark(marked, rivals, read, is_cut, trials)
         if len(rivals) < 2 <= len(ranked):  # the only one that can be the best, of several
             marked.loc[rivals.index, "tied"] = "yes"
     else:
@@ -78,14 +83,15 @@ def compare(
     others = _best(ranked[~same & (ranked["num_trials"] > 1)])
     for _, alike in others.groupby("split_fingerprint"):
         _set_intervals(marked, _scores(alike, trials, folders).values())
-    return Comparison(marked, tuple(notes), unread)
+    num_elsewhere = int((marked.loc[rivals.index, "tied"] == NOT_COMPARED).sum())
+    return Comparison(marked, tuple(notes), unread, len(rivals) - num_elsewhere, is_cut)
 
 
 def _mark(
     marked: pd.DataFrame,
     rivals: pd.DataFrame,
     read: Mapping[str, FamilyScore],
-    num_open: int,
+    is_cut: bool,
     trials: pd.DataFrame,
 ) -> list[str]:
     """Sets interval, `tied` and `corrected` of the families that were read; the notes on them."""
@@ -106,7 +112,7 @@ def _mark(
     marked.loc[best, "corrected"] = corrected.score
     mean = marked.loc[best, "family_mean"].iloc[0]
     # The best of those that look best: what is left of their luck cannot be taken off.
-    cut = "" if len(read) == num_open else f" ({len(same):,} could be paired, so rather too high)"
+    cut = f" ({len(same):,} could be paired, so rather too high)" if is_cut else ""
     return [
         f"best {mean:.4f}; corrected for being picked out of {len(rivals) - len(other):,}{cut}: "
         f"{corrected.score:.4f} (standard error {corrected.standard_error:.4f})",
@@ -207,7 +213,8 @@ def _remarks(marked: pd.DataFrame, ranked: pd.DataFrame, early: "pd.Series[bool]
             "the best's mean is of the seeds that were not stopped early, picked by their "
             "accuracy: it is too high"
         )
-    num_partial = int((num_lacking(ranked) > 0).sum())
+    lacking = num_lacking(ranked)
+    num_partial = int((lacking > lacking.min()).sum())  # folds that none has are not asked for
     if num_partial:
         remarks.append(
             f"{num_partial:,} of {len(ranked):,} lack a fold: what is left may be the easy ones, "

@@ -32,9 +32,9 @@ def by_family(frame: pd.DataFrame, metric: str = "val_accuracy") -> pd.DataFrame
     A family is measured by its complete trials, or by its pruned ones where none is complete; a
     trial that stands in several sweeps counts once. Columns: rank, family_id, sweep, the config
     without seed and fold, status (how many trials ended how), num_trials (measured ones),
-    num_seeds, num_folds, num_images, split_fingerprint (all of them, joined by +), family_mean,
-    family_std (over seeds), family_low, family_high (see `count_intervals`), val_macro_f1, the
-    metric, and seconds (of all trials).
+    num_seeds (with all folds that any seed has), num_folds, num_images, split_fingerprint (all of
+    them, joined by +), family_mean, family_std (over these seeds), family_low, family_high (see
+    `count_intervals`), val_macro_f1, the metric, and seconds (of all trials).
     """
     # Only what is needed is copied: a wide board of a million trials is gigabytes.
     needed = [name for name in dict.fromkeys((*MEASURES, *WITHIN_FAMILY, metric)) if name in frame]
@@ -46,7 +46,6 @@ def by_family(frame: pd.DataFrame, metric: str = "val_accuracy") -> pd.DataFrame
     families = first.assign(
         status=_statuses(trials),
         num_trials=groups.size(),
-        num_seeds=groups["seed"].nunique(),
         num_folds=groups["split.fold"].nunique() if "split.fold" in kept else 1,
         split_fingerprint=_fingerprints(kept),
         **_accuracies(kept),
@@ -135,7 +134,7 @@ def clearly_worse(families: pd.DataFrame, level: float) -> "pd.Series[bool]":
     return hopeless & ~(of_folds | of_folds.iloc[0])
 
 
-def _accuracies(kept: pd.DataFrame) -> dict[str, "pd.Series[float]"]:
+def _accuracies(kept: pd.DataFrame) -> dict[str, "pd.Series[float] | pd.Series[int]"]:
     """Means weighted by images, so that folds of unequal size make the out-of-fold accuracy; of
     seeds that all have the same number of folds, since the others may have the easy ones.
     """
@@ -150,6 +149,7 @@ def _accuracies(kept: pd.DataFrame) -> dict[str, "pd.Series[float]"]:
         per_seed = per_seed[num_folds == num_folds.groupby(level=0).transform("max")]
     seeds = per_seed.groupby(level=0)
     return {
+        "num_seeds": seeds.size(),
         "num_images": images.groupby([kept["family_id"], kept["seed"]])
         .sum()
         .groupby(level=0)

@@ -98,7 +98,7 @@ def _really(part: Part) -> tuple[str, str]:
     first = families.iloc[0]
     compared = families[families["tied"].isin(["yes", "no"])]
     num_tied = int((compared["tied"] == "yes").sum())
-    luck = _luck(part, families, len(compared))
+    luck = _luck(part, families)
     if len(families) == 1:
         return "Nothing to compare", "Only one config has a result." + luck
     if pd.isna(first["tied"]):
@@ -122,14 +122,15 @@ def _really(part: Part) -> tuple[str, str]:
     return "Yes, for these runs" if is_one_seed else "Yes", why + others + luck
 
 
-def _luck(part: Part, families: pd.DataFrame, num_compared: int) -> str:
+def _luck(part: Part, families: pd.DataFrame) -> str:
     """What is in the winner's accuracy beside its merit, a sentence each."""
     first, luck = families.iloc[0], ""
+    cut = ", rather too many, since only the best could be paired" * part.comparison.is_cut
     if pd.notna(first["corrected"]):
         luck = (
-            f" Without the luck of having been picked out of {num_compared}, "
-            f"{percent(first['corrected'])} are left; the luck of its best epoch, which the same "
-            f"images picked, is still in them{_beside_best(part)}."
+            f" Without the luck of having been picked out of {part.comparison.num_rivals:,}, "
+            f"{percent(first['corrected'])} are left{cut}; the luck of its best epoch, which the "
+            f"same images picked, is still in them{_beside_best(part)}."
         )
     if (families["num_trials"] == 1).all():
         luck += " Each config ran once: the luck of the seed is in none of this."
@@ -149,8 +150,10 @@ def _beside_best(part: Part) -> str:
     """The winner's accuracy in the epochs around its best one, which nobody picked."""
     best = part.winner_trials.set_index("trial_id")["best_epoch"]
     epochs = part.epochs[part.epochs["trial_id"].isin(best.index)]
-    apart = (epochs["epoch"] - epochs["trial_id"].map(best)).abs()
-    beside = epochs.loc[apart.between(1, BESIDE), "val_accuracy"].mean()
+    apart = epochs["epoch"] - epochs["trial_id"].map(best)
+    # Where the best epoch is the last one, those before it have learned for less long.
+    went_on = epochs["trial_id"].isin(epochs.loc[apart > 0, "trial_id"])
+    beside = epochs.loc[went_on & apart.abs().between(1, BESIDE), "val_accuracy"].mean()
     return "" if pd.isna(beside) else f" (the epochs around it: {percent(beside)})"
 
 
