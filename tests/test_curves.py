@@ -70,7 +70,7 @@ def test_a_diverged_seed_is_left_out_of_the_spread_and_told():
     assert spread.sd == pytest.approx(before.sd, rel=0.3)
     assert (spread.num_configs, spread.num_apart, spread.df) == (5, 1, 10)
     (found,) = seed_findings(seen(frame), [])
-    assert "Left out: 1 with a seed far off its others." in found.sentence
+    assert "Left out: 1 group of seeds with one far off the others." in found.sentence
 
 
 def equal_configs(seed, num_configs=30, num_folds=5, seeds=(0, 1, 2)):
@@ -107,6 +107,34 @@ def test_without_repeats_the_images_of_all_folds_count():
     best = frame.groupby("lr")["val_accuracy"].mean().max()
     expected = np.sqrt(best * (1 - best) / (5 * 500))
     assert found.evidence["standard_error"] == pytest.approx(expected)
+
+
+def test_a_seed_that_diverged_in_one_of_its_folds_is_told_too():
+    frame = equal_configs(0, num_configs=6, seeds=(0, 1))
+    frame.loc[0, "val_accuracy"] = 0.14
+    (found,) = seed_findings(seen(frame), [])
+    assert "6 configs): with 10 trials each" in found.sentence
+    assert "Left out: 1 group of seeds with one far off the others." in found.sentence
+
+
+def test_luck_that_folds_tell_is_not_said_to_be_untold():
+    told, untold = (
+        seed_findings(seen(equal_configs(0, seeds=(0,), num_folds=num)), [])[0].sentence
+        for num in (5, 1)
+    )
+    assert "so that the luck of the training is told from folds alone" in told
+    assert "so that luck and merit cannot be told apart" in untold
+
+
+def test_configs_are_close_to_the_best_by_their_means_over_all_images():
+    """Equal over 600 images, whatever the share of the small fold."""
+    rows = [
+        *((lr, 0, seed, value, 500) for lr, value in enumerate((0.7, 0.66)) for seed in (0, 1)),
+        *((lr, 1, seed, value, 100) for lr, value in enumerate((0.5, 0.7)) for seed in (0, 1)),
+    ]
+    columns = ["lr", "split.fold", "seed", "val_accuracy", "num_val"]
+    (found,) = seed_findings(seen(pd.DataFrame(rows, columns=columns)), [])
+    assert found.evidence["num_close_to_best"] == 1
 
 
 def same_seeds(accuracies, seeds=(0, 1, 2)):

@@ -169,9 +169,7 @@ def seed_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Findi
         return [Finding("seeds", sentence, {"num_pruned": evidence.num_pruned}, "note", "high")]
     complete = without_copies(evidence.complete, evidence.compared, verdicts)
     config = [name for name in CONFIG_COLUMNS if name in complete and name not in REPEATS]
-    families = complete.groupby(config, dropna=False).agg(
-        mean=("val_accuracy", "mean"), num_trials=("seed", "size"), num_val=("num_val", "sum")
-    )
+    families = _families(complete, config)
     spread = seed_spread(complete, config, "val_accuracy")
     if spread is None:
         return [_without_repeats(evidence, families)]
@@ -201,6 +199,19 @@ def seed_findings(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Findi
     return [Finding("seeds", sentence, numbers, severity, "high")]
 
 
+def _families(complete: pd.DataFrame, config: list[str]) -> pd.DataFrame:
+    """Per config its mean over all images, as on the board, and how many trials and images."""
+    weight = complete["num_val"].astype(float).fillna(1.0)
+    weighed = complete.assign(weight=weight, right=weight * complete["val_accuracy"])
+    families = weighed.groupby(config, dropna=False).agg(
+        num_trials=("seed", "size"),
+        num_val=("num_val", "sum"),
+        weight=("weight", "sum"),
+        right=("right", "sum"),
+    )
+    return families.assign(mean=families["right"] / families["weight"])
+
+
 def _agreeing_seeds(spread: SeedSpread, num_equal: int, num_configs: int) -> Finding:
     """Few validation images, or models that are right on all: the seeds' luck does not show."""
     sentence = (
@@ -220,7 +231,9 @@ def _agreeing_seeds(spread: SeedSpread, num_equal: int, num_configs: int) -> Fin
 
 
 def _left_out(spread: SeedSpread) -> str:
-    return f" Left out: {spread.num_apart} with a seed far off its others." * (spread.num_apart > 0)
+    groups = "group" if spread.num_apart == 1 else "groups"
+    text = f" Left out: {spread.num_apart} {groups} of seeds with one far off the others."
+    return text * (spread.num_apart > 0)
 
 
 def _without_repeats(evidence: Evidence, families: pd.DataFrame) -> Finding:
@@ -230,8 +243,11 @@ def _without_repeats(evidence: Evidence, families: pd.DataFrame) -> Finding:
     advice = "Write seeds: [0, 1, 2]."
     if is_population(evidence.grid):
         advice = "Run it with another first seed, and see where that population ends."
+    told = "luck and merit cannot be told apart"
+    if families["num_trials"].max() > 1:
+        told = "the luck of the training is told from folds alone, as on the leaderboard"
     sentence = (
-        "No config ran with two seeds, so that luck and merit cannot be told apart; the "
+        f"No config ran with two seeds, so that {told}; the "
         f"validation images alone make ±{points(1.96 * error)} points. {advice}"
     )
     return Finding("seeds", sentence, {"standard_error": error}, "warning", "high")

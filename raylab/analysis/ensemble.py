@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import norm
 
+from raylab.analysis.families import num_lacking
 from raylab.analysis.finding import plain, signed, span
 from raylab.analysis.predictions import UNREADABLE, TrialPredictions, combine, load_trial
 from raylab.errors import Problem, Refused
@@ -185,8 +186,8 @@ def _models(trials: pd.DataFrame) -> pd.DataFrame:
     models = trials.assign(
         val_accuracy=right / num_val.groupby(keys).transform("sum"),
         num_folds=num_folds,
-        num_lacking=(trials["split.folds"] - num_folds).clip(lower=0),
     )
+    models["num_lacking"] = num_lacking(models)
     by = ["num_lacking", "val_accuracy", *MODEL, "split.fold"]
     models = models.sort_values(by, ascending=[name != "val_accuracy" for name in by])
     return models[models.groupby(MODEL, sort=False).ngroup() < MAX_CANDIDATES]
@@ -220,16 +221,16 @@ def _notes(found: Ensemble) -> list[str]:
     ]
 
 
-def _notes_on_folds(num_folds: int, num_lacking: int) -> list[str]:
+def _notes_on_folds(num_folds: int, num_missing: int) -> list[str]:
     notes = []
     if num_folds > 1:
         notes.append(
             f"over folds a trial stands here for the {num_folds} of its config and seed, each "
             "heard on the images of its own fold; trial_id is the first one's"
         )
-    if num_lacking:
+    if num_missing:
         notes.append(
-            f"on {num_folds} of {num_folds + num_lacking} folds only, of which no config has all: "
+            f"on {num_folds} of {num_folds + num_missing} folds only, of which no config has all: "
             "the others may be harder"
         )
     return notes

@@ -26,7 +26,9 @@ class SeedSpread:
     df: int
     """Trials beyond the first of each config and fold."""
     num_apart: int = 0
-    """Configs that are not in it: a seed of theirs is far off the others, as a diverged one is."""
+    """Groups of seeds, of a config on one fold, that are not in it: one is far off the others, as
+    a diverged one is.
+    """
 
     def of_difference(self, num_trials: int) -> float:
         """How far apart the luck of the seed alone brings two means over `num_trials`, seeds times
@@ -59,6 +61,5 @@ def seed_spread(frame: pd.DataFrame, config: list[str], metric: str) -> SeedSpre
     low, high = squares / chi2.ppf(0.975, df), squares / chi2.ppf(0.025, df)
     named = repeated.reset_index()[config]
     num_configs = len(named[~apart].drop_duplicates())
-    num_apart = len(named.drop_duplicates()) - num_configs
     sd = math.sqrt(squares / df)
-    return SeedSpread(sd, math.sqrt(low), math.sqrt(high), num_configs, df, num_apart)
+    return SeedSpread(sd, math.sqrt(low), math.sqrt(high), num_configs, df, int(apart.sum()))
