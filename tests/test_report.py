@@ -137,7 +137,7 @@ def test_a_config_that_beats_all_others_is_said_to_be_better(tmp_path):
     assert "luck of the seed" in found.why
 
 
-def test_the_epochs_on_both_sides_of_the_best_one_tell_its_luck():
+def test_the_epochs_around_the_best_one_tell_its_luck_only_where_training_went_on():
     winner = pd.DataFrame({"trial_id": ["a", "b"], "best_epoch": [2, 3]})
     epochs = pd.DataFrame({"trial_id": list("aaabbb"), "epoch": [1, 2, 3] * 2})
     epochs["val_accuracy"] = [0.6, 0.8, 0.7, 0.1, 0.2, 0.9]  # b would still climb

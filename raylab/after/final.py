@@ -40,7 +40,7 @@ from raylab.results.intervals import wilson
 from raylab.results.winners import Family, ranked_families
 from raylab.sweep.cluster import connected
 from raylab.sweep.lock import held
-from raylab.sweep.parents import learned_text, num_learned, refuse_orphan
+from raylab.sweep.parents import learned_by, learned_text, num_among, refuse_orphan
 from raylab.sweep.shards import Images
 from raylab.training.metrics import accuracy, confusion_counts, macro_f1
 
@@ -217,7 +217,7 @@ def job_for(family: Family, images: Images, results: ResultsDirectory) -> Job:
             remedy = "name some in the source, or set split.strategy: stratified"
         refuse(f"trial {record.trial_id}", f"its split locks no test images; {remedy}")
     begun = parent_of(config.pretrained)
-    if begun and (num := num_learned(results, begun, images, test)):
+    if begun and (num := num_among(images, test, learned_by(results, [begun])[begun])):
         refuse(f"trial {record.trial_id}", learned_text(begun, num))
     train = np.flatnonzero((sides == "train") | (sides == "val"))
     try:

@@ -83,8 +83,7 @@ def compare(
     others = _best(ranked[~same & (ranked["num_trials"] > 1)])
     for _, alike in others.groupby("split_fingerprint"):
         _set_intervals(marked, _scores(alike, trials, folders).values())
-    num_elsewhere = int((marked.loc[rivals.index, "tied"] == NOT_COMPARED).sum())
-    return Comparison(marked, tuple(notes), unread, len(rivals) - num_elsewhere, is_cut)
+    return Comparison(marked, tuple(notes), unread, _num_compared(marked, rivals), is_cut)
 
 
 def _mark(
@@ -114,13 +113,18 @@ def _mark(
     # The best of those that look best: what is left of their luck cannot be taken off.
     cut = f" ({len(same):,} could be paired, so rather too high)" if is_cut else ""
     return [
-        f"best {mean:.4f}; corrected for being picked out of {len(rivals) - len(other):,}{cut}: "
-        f"{corrected.score:.4f} (standard error {corrected.standard_error:.4f})",
+        f"best {mean:.4f}; corrected for being picked out of {_num_compared(marked, rivals):,}"
+        f"{cut}: {corrected.score:.4f} (standard error {corrected.standard_error:.4f})",
         OF_BEST_EPOCH,
         f"tied yes: may be the best, by paired tests on the same {scores.num_images:,} images "
         f"(family-wise error {LEVEL:.0%})",
         *_strays(trials, scores),
     ]
+
+
+def _num_compared(marked: pd.DataFrame, rivals: pd.DataFrame) -> int:
+    """The rivals that validated the best one's images."""
+    return int((marked.loc[rivals.index, "tied"] != NOT_COMPARED).sum())
 
 
 def _strays(trials: pd.DataFrame, scores: JointScores) -> list[str]:

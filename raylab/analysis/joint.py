@@ -12,8 +12,8 @@ luck of the training, which more images do not lessen. The seed variance is what
 trials that differ in the seed alone vary beyond what their images explain (two-way analysis of
 variance, images x seeds; without a second seed, fold against fold, see `folds`), pooled over the
 families that are in line (see `variances`) in shares of the binomial variance p (1 - p): what is
-nearly always right varies less from seed to seed. What a fold with one model per family does to all
-families alike is added to the variances and covariances.
+nearly always right varies less from seed to seed. What a fold does to all families alike is added
+to the variances and covariances.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """From `pretrained: trial:<trial_id>` to that trial's kept weights as a file at hand."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,15 +51,16 @@ def named_parents(sweep: SweepConfig) -> set[str]:
 
 
 def refuse_learned(
-    results: ResultsDirectory, images: Images, beginnings: Iterable[tuple[str, SplitConfig]]
+    results: ResultsDirectory, images: Images, beginnings: Collection[tuple[str, SplitConfig]]
 ) -> None:
     """Refused if a trial would validate or test on images from which the one with which it begins
     learned; beginnings: that trial and the split, of each kind of trial.
     """
+    learned = learned_by(results, {parent for parent, _ in beginnings})
     problems = []
     for parent, split in beginnings:
         held_out = np.flatnonzero(np.isin(images.split(split), ("val", "test")))
-        if num := num_learned(results, parent, images, held_out):
+        if num := num_among(images, held_out, learned[parent]):
             problems.append(Problem("pretrained", learned_text(parent, num)))
     if problems:
         raise Refused(dict.fromkeys(problems), "the grid")
@@ -74,22 +75,30 @@ def learned_text(parent: str, num_learned: int) -> str:
     )
 
 
-def num_learned(
-    results: ResultsDirectory, parent: str | None, images: Images, places: Places
-) -> int:
-    """From how many of the images there the trial learned, or those with which it began; what the
-    results no longer tell is not counted.
+def learned_by(results: ResultsDirectory, trial_ids: Collection[str]) -> dict[str, set[str]]:
+    """The images from which each of the trials learned, or those with which it began; what the
+    results no longer tell is not among them.
     """
-    known = {record.trial_id: record for record in results.each_record()} if parent else {}
-    learned: set[str] = set()
-    while parent is not None and (record := known.get(parent)) is not None:
-        if results.has_split(record.split_fingerprint):
-            split = results.split(record.split_fingerprint)
-            trained = split.filter(pc.equal(split["split"], "train"))
-            learned.update(trained["image_id"].to_pylist())
-        parent = parent_of(str(record.config.get("pretrained", "")))
-    ids = images.image_ids
-    return sum(ids[place] in learned for place in places)
+    known = {
+        record.trial_id: (record.split_fingerprint, parent_of(str(record.config.get("pretrained"))))
+        for record in (results.each_record() if trial_ids else ())
+    }
+    found: dict[str, set[str]] = {}
+    for trial_id in trial_ids:
+        learned = found.setdefault(trial_id, set())
+        begun_with: str | None = trial_id
+        while begun_with is not None and begun_with in known:
+            split_fingerprint, begun_with = known[begun_with]
+            if results.has_split(split_fingerprint):
+                split = results.split(split_fingerprint)
+                trained = split.filter(pc.equal(split["split"], "train"))
+                learned.update(trained["image_id"].to_pylist())
+    return found
+
+
+def num_among(images: Images, places: Places, image_ids: Collection[str]) -> int:
+    """How many of the images at these places are among those."""
+    return sum(images.image_ids[place] in image_ids for place in places)
 
 
 @contextmanager
