@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from raylab.api.models import png
+from raylab.api.models import as_picture, png
 from raylab.config.differences import differing_fields
 from raylab.config.expand import count_trials, expand
 from raylab.config.grid import read_grid
@@ -102,7 +102,7 @@ def test_every_grid_trains_on_toy_faces(
     images, labels = faces
     rows = np.arange(len(labels))
     for config in islice(configs_of(read_grid(path, overrides=settings)), num):
-        sized = [look(png(image), Format.of(config)).pixels for image in images]
+        sized = [look(png(as_picture(image)), Format.of(config)).pixels for image in images]
         data = TrainingData(
             torch.from_numpy(np.stack(sized)), labels, rows[::2], rows[1::2], EMOTIONS
         )
